@@ -1,0 +1,59 @@
+# Longbox. `make help` lists the targets. Everything runs in .venv; nothing is installed outside this folder.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV ?= uv
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
+LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
+
+.PHONY: help setup setup-dev demo test lint format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Then: $(BIN)/longbox --help"
+
+setup: $(VENV)/.setup-done ## Make the virtual environment .venv with the longbox command in it
+setup-dev: $(VENV)/.setup-dev-done
+
+demo: setup ## Start everything, run the main job on the bundled sample, keep the UI up (ONCE=1: end after the job)
+	@$(BIN)/longbox demo $(if $(filter 1 true yes,$(ONCE)),--once)
+
+test: setup-dev ## Lint, types, import rules and all tests
+	@$(MAKE) --no-print-directory lint
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## Lint, formatting, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup-dev ## Put the code into the house's format
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv (or UV=path): https://docs.astral.sh/uv/" >&2; exit 2; }
+	@for lock in "requirements.lock:--group setup" "requirements-dev.lock:--group setup --group dev -c requirements.lock"; do \
+	  file=$${lock%%:*}; flags=$${lock#*:}; touch $$file; \
+	  $(UV) pip compile $(LOCK_FLAGS) $(LOCK_ARGS) pyproject.toml $$flags -o $$file; \
+	  { printf '%s\n' '$(LOCK_NOTE)'; cat $$file; } > $$file.new; mv $$file.new $$file; \
+	done
+
+clean: ## Remove the virtual environment and caches (never data: LONGBOX_HOME stays)
+	@if [ -x $(BIN)/longbox ]; then $(BIN)/longbox down || true; fi
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.setup-done: requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh $(VENV) requirements.lock
+	@touch $@
+
+$(VENV)/.setup-dev-done: requirements-dev.lock requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh $(VENV) requirements-dev.lock
+	@touch $@ $(VENV)/.setup-done

@@ -1,0 +1,136 @@
+"""Claims about landing days as asset checks: counts reconcile, files could be read, nothing was left out.
+
+In a one-day run a broken account blocks what follows. In a range it may not: one bad day would sink the others, so that
+it warns, the bad day is held back by its own result, and `landing_verdict` fails at the end naming it.
+https://docs.dagster.io/guides/test/asset-checks
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from assets.partitions import landing_days
+from pipelines.catalog.model import Aggregate, System
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+SHOWN_PROBLEMS = 20
+SAMPLE_GROUPS = 50
+
+
+def result_of(
+    context: dg.AssetCheckExecutionContext,
+    key: dg.AssetKey,
+    name: str,
+    problems: Sequence[str],
+    *,
+    blocks: bool = False,
+    metadata: dict[str, object] | None = None,
+) -> dg.AssetCheckResult:
+    """A check's result. One that blocks is an error in a one-day run and a warning in a range."""
+    is_range = len(context.partition_keys) > 1
+    severity = dg.AssetCheckSeverity.WARN if blocks and is_range else dg.AssetCheckSeverity.ERROR
+    shown = [*problems[:SHOWN_PROBLEMS], *(["..."] if len(problems) > SHOWN_PROBLEMS else [])]
+    return dg.AssetCheckResult(
+        passed=not problems,
+        asset_key=key,
+        check_name=name,
+        severity=severity,
+        description="\n".join(shown) or None,
+        metadata={"problems": len(problems), "landing_days": len(context.partition_keys), **(metadata or {})},
+    )
+
+
+def spec(
+    key: dg.AssetKey,
+    name: str,
+    description: str,
+    calendar: dg.DailyPartitionsDefinition,
+    *,
+    blocks: bool = False,
+) -> dg.AssetCheckSpec:
+    """One check over landing days."""
+    return dg.AssetCheckSpec(
+        name, asset=key, description=description, blocking=blocks, partitions_def=calendar
+    )
+
+
+def landing_check(
+    system: System, table: str, calendar: dg.DailyPartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    """The checks of a table that feeds are loaded into."""
+    key, feeds = dg.AssetKey([system.name, table]), system.feeds_of(table)
+
+    @dg.multi_asset_check(
+        name=f"{system.name}__{table}__checks",
+        specs=[
+            spec(key, "counts_reconcile", "landed = loaded + duplicate + quarantined, and the table and the quarantine "
+                 "have those rows", calendar, blocks=True),
+            spec(key, "files_readable", "No file of the day is quarantined whole", calendar),
+            spec(key, "no_gaps", "Every folder of the landing zone up to this day has been read", calendar),
+        ],
+    )  # fmt: skip
+    def checks(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> Iterator[dg.AssetCheckResult]:
+        from pipelines.ingestion import reconcile
+
+        days = landing_days(context)
+        found = [reconcile(database, feed, day) for feed in feeds for day in days]
+        broken = [f"{day.landing_day}: {problem}" for day in found for problem in day.problems]
+        faults = [f"{day.landing_day}: {fault}" for day in found for fault in day.file_faults]
+        yield result_of(context, key, "counts_reconcile", broken, blocks=True)
+        yield result_of(context, key, "files_readable", faults)
+        yield result_of(context, key, "no_gaps", landing_gaps(database, store, system, table, days[-1]))
+
+    return checks
+
+
+def landing_gaps(
+    database: Database, store: ObjectStore, system: System, table: str, until: dt.date
+) -> list[str]:
+    """What lies in the landing zone and was not read, up to `until`, in words."""
+    from pipelines.ingestion import landing_days as landed_days
+    from pipelines.ingestion import strange_folders
+    from pipelines.monitoring.days import days_without_result
+
+    problems = []
+    for feed in system.feeds_of(table):
+        folders = [day for day in landed_days(store, feed) if day <= until]
+        if folders:
+            left = days_without_result(database, f"{system.name}/{table}", folders[0], until)
+            unread = {day for day in left if day >= feed.starts_on} & set(folders)
+            problems += [f"{feed.prefix}{day}/ was not read; run that day" for day in sorted(unread)]
+        never = {day.isoformat(): f"the feed starts on {feed.starts_on}" for day in folders if day < feed.starts_on}
+        never |= {name: "no landing day (YYYY-MM-DD)" for name in strange_folders(store, feed)}
+        problems += [f"{feed.prefix}{name}/ is never read: {why}" for name, why in never.items()]
+    return problems
+
+
+def aggregate_check(
+    system: System, aggregate: Aggregate, calendar: dg.DailyPartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    """The check of a declared aggregate: a sample of its groups computed anew."""
+    key = dg.AssetKey([system.name, aggregate.name])
+
+    @dg.multi_asset_check(
+        name=f"{system.name}__{aggregate.name}__checks",
+        specs=[spec(key, "equals_recomputation", f"{SAMPLE_GROUPS} groups, computed anew, are equal", calendar)],
+    )  # fmt: skip
+    def checks(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> Iterator[dg.AssetCheckResult]:
+        from pipelines.aggregation import AggregateJob
+
+        seed = landing_days(context)[
+            -1
+        ].toordinal()  # another sample every day, the same one for the same day
+        mismatches = AggregateJob(database, system, aggregate).recompute_sample(
+            count=SAMPLE_GROUPS, seed=seed
+        )
+        yield result_of(context, key, "equals_recomputation", mismatches)
+
+    return checks

@@ -1,0 +1,173 @@
+"""The comics that no system.yaml can describe: matching, normalisation, price statistics, market views, the warm cache.
+
+`pricing_data_raw` and the tables around it come from `assets.lifecycle`. Bodies call one stage each; the rules are in
+`matching`, `normalise`, `aggregate` and `warm` beside this file, the claims about them in `checks`.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.comics import lineage
+from assets.comics.checks import comics_checks
+from assets.jobs import CACHE_KEY
+from assets.metadata import (
+    COLUMN_LINEAGE,
+    DAY_ROWS,
+    OWNERS,
+    add_live_columns,
+    report_days,
+    report_matching,
+    report_run,
+    table_metadata,
+    view_metadata,
+)
+from assets.partitions import SINGLE_RUN, landing_days
+from pipelines.catalog.model import System
+from resources.cache import Cache
+from resources.database import Database
+
+RAW, NORMALISED, AGGREGATED = "pricing_data_raw", "pricing_data_normalized", "pricing_data_aggregated"
+MATCHED = ("publishers", "series", "comics")
+VIEWS = ("market_prices", "collection_values", "trending_comics", "market_insights")
+RATES = dg.AssetKey(["reference", "fx_rates"])
+NORMALISED_COUNTS = {"rows_read": "raw_rows", "rows_rejected": "rejected_rows", DAY_ROWS: "normalised_rows"}
+
+
+def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -> dg.Definitions:
+    """The assets and checks of comics over its landing days."""
+    assert calendar is not None, "comics has a feed"
+    assets = [_matched(system, calendar), _normalised(system, calendar), _aggregated(system, calendar)]
+    return dg.Definitions(
+        assets=[*assets, _views(system), _cache(system)], asset_checks=comics_checks(system, calendar)
+    )
+
+
+def _matched(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    raw = dg.AssetKey([system.name, RAW])
+    specs = [_spec(system, table, [raw], lineage.MATCHED[table]) for table in MATCHED]
+
+    @dg.multi_asset(
+        name="comics__matching", specs=specs, partitions_def=calendar, backfill_policy=SINGLE_RUN,
+        description="Finds the comic that each new title means, and makes those first seen.",
+    )  # fmt: skip
+    def match(
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[Database],
+        owner_database: dg.ResourceParam[Database],
+    ) -> None:
+        from assets.comics.days import match_days
+        from assets.comics.normalise import make_normaliser
+
+        normaliser = make_normaliser(system, database, owner_database, context.run_id)
+        report_matching(context, match_days(normaliser, database, landing_days(context), context.run_id))
+        add_live_columns(context, database, *((system.name, table) for table in MATCHED))
+
+    return match
+
+
+def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    upstream = [dg.AssetKey([system.name, RAW]), *(dg.AssetKey([system.name, table]) for table in MATCHED), RATES]
+
+    @dg.asset(
+        **_labels(system, NORMALISED, lineage.NORMALISED), deps=upstream, partitions_def=calendar,
+        backfill_policy=SINGLE_RUN,
+    )  # fmt: skip
+    def normalise(
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[Database],
+        owner_database: dg.ResourceParam[Database],
+    ) -> None:
+        from assets.comics.days import normalise_matched_days
+        from assets.comics.normalise import make_normaliser
+
+        normaliser = make_normaliser(system, database, owner_database, context.run_id)
+        results = normalise_matched_days(normaliser, database, landing_days(context), context.run_id)
+        report_days(context, results, NORMALISED_COUNTS)
+        add_live_columns(context, database, (system.name, NORMALISED))
+
+    return normalise
+
+
+def _aggregated(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        **_labels(system, AGGREGATED, lineage.AGGREGATED), deps=[dg.AssetKey([system.name, NORMALISED])],
+        partitions_def=calendar, backfill_policy=SINGLE_RUN,
+    )  # fmt: skip
+    def aggregate(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        from assets.comics.aggregate import aggregate_days
+
+        report_run(context, aggregate_days(database, landing_days(context), context.run_id))
+        add_live_columns(context, database, (system.name, AGGREGATED))
+
+    return aggregate
+
+
+def _views(system: System) -> dg.AssetsDefinition:
+    upstream = [dg.AssetKey([system.name, table]) for table in (AGGREGATED, "comics")]
+    specs = [_spec(system, view, [*upstream, *_inputs(system, view)], lineage.VIEWS[view]) for view in VIEWS]
+
+    @dg.multi_asset(
+        name="comics__market_views",
+        specs=specs,
+        description="Refreshes the views that answer what the market does now, without blocking their readers.",
+    )
+    def refresh(
+        context: dg.AssetExecutionContext,
+        database: dg.ResourceParam[Database],
+        owner_database: dg.ResourceParam[Database],
+    ) -> Any:
+        from assets.comics.aggregate import refresh_views
+
+        for view in refresh_views(owner_database):
+            yield dg.MaterializeResult(
+                asset_key=[system.name, view.name], metadata=view_metadata(database, system, view)
+            )
+
+    return refresh
+
+
+def _cache(system: System) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=CACHE_KEY,
+        deps=[dg.AssetKey([system.name, view]) for view in VIEWS],
+        group_name="platform",
+        owners=OWNERS,
+        kinds={"redis"},
+        description="Current prices, top lists and market insights, warm in Redis before anyone asks.",
+    )
+    def cache_warm(
+        database: dg.ResourceParam[Database], cache: dg.ResourceParam[Cache]
+    ) -> dg.MaterializeResult[None]:
+        from assets.comics.warm import warm_cache
+
+        warmed = warm_cache(cache, database, system)
+        return dg.MaterializeResult(
+            metadata={**warmed.counts, "keys_written": warmed.keys, "seconds": warmed.seconds}
+        )
+
+    return cache_warm
+
+
+def _inputs(system: System, view: str) -> list[dg.AssetKey]:
+    """The views and tables beside the price statistics that a view is made of."""
+    return [dg.AssetKey([system.name, name]) for name in lineage.VIEW_INPUTS.get(view, ())]
+
+
+def _spec(
+    system: System, table: str, deps: list[dg.AssetKey], columns: dg.TableColumnLineage
+) -> dg.AssetSpec:
+    return dg.AssetSpec(deps=deps, **_labels(system, table, columns))
+
+
+def _labels(system: System, table: str, columns: dg.TableColumnLineage) -> dict[str, Any]:
+    from assets.lifecycle import freshness, labels
+
+    declared = system.tables.get(table)
+    return {
+        "key": dg.AssetKey([system.name, table]),
+        "description": declared.description if declared else lineage.VIEW_DESCRIPTIONS[table],
+        "metadata": table_metadata(system, table) | {COLUMN_LINEAGE: columns},
+        "freshness_policy": freshness(system, table),
+        **labels(system, "postgresql", "sql"),
+    }

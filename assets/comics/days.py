@@ -1,0 +1,63 @@
+"""Landing days through matching and normalisation: one bad day never sinks the others.
+
+Which days go on is decided by `longbox.day_results`; what happens to a day's rows is in `matching` and `normalise`.
+No Dagster here: the same calls serve the command line and the tests.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from pipelines.monitoring.days import days_to_work_on, record_day
+from resources.database import Database
+from resources.errors import LongboxError
+
+MATCHED = "comics/comics"
+RAW = "comics/pricing_data_raw"
+NORMALISED = "comics/pricing_data_normalized"
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """A landing day that was not worked on, because it failed here or before."""
+
+    landing_day: dt.date
+    error: Exception
+    outcome: str = "failed"
+
+
+def match_days(
+    normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None
+) -> list[Any]:
+    """Match the titles of `days` that did not fail before. Records each day's outcome for `comics/comics`."""
+    from assets.comics.normalise import match_comics
+
+    results: list[Any] = []
+    ready = set(days_to_work_on(database, days, asset=MATCHED, upstream=RAW, run_id=run_id))
+    for day in days:
+        if day not in ready:
+            results.append(HeldBack(day, LongboxError(f"{RAW} failed on {day}")))
+            continue
+        try:
+            matched = match_comics(normaliser, day)
+            record_day(database, MATCHED, day, "complete", matched.counts(), [], run_id)
+            results.append(matched)
+        except (LongboxError, psycopg.Error) as error:
+            record_day(database, MATCHED, day, "failed", {}, [f"{type(error).__name__}: {error}"], run_id)
+            results.append(HeldBack(day, error))
+    return results
+
+
+def normalise_matched_days(
+    normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None
+) -> list[Any]:
+    """Normalise `days` whose titles are matched; the others come back as held back, in order of the days."""
+    from pipelines.normalisation.engine import normalise_days
+
+    ready = days_to_work_on(database, days, asset=NORMALISED, upstream=MATCHED, run_id=run_id)
+    held = [HeldBack(day, LongboxError(f"{MATCHED} failed on {day}")) for day in days if day not in set(ready)]
+    results = [*normalise_days(normaliser, ready), *held]
+    return sorted(results, key=lambda result: result.landing_day)

@@ -1,0 +1,65 @@
+"""Where a column comes from: landed name to table column, table column to aggregate, as the UI's lineage shows it.
+
+Made from the catalogue alone. The lineage of rules that are Python or SQL stands beside them, in the system's folder.
+https://docs.dagster.io/guides/build/assets/metadata-and-tags/column-level-lineage
+"""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+
+from pipelines.catalog.model import Aggregate, Feed, System
+
+Source = tuple[dg.AssetKey, str]
+
+
+def column_lineage(sources: Mapping[str, Sequence[Source]]) -> dg.TableColumnLineage:
+    """Dagster's form of {column: its sources}."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=key, column_name=name) for key, name in columns]
+            for column, columns in sources.items()
+        }
+    )
+
+
+def landed_columns(feed: Feed) -> dg.TableSchema:
+    """The columns that a feed's files are known to have, under the names that land."""
+    landed = {column: name for name, column in feed.columns.items()}
+    names = [column for column in _known_columns(feed) if column not in feed.derive]
+    return dg.TableSchema(
+        columns=[dg.TableColumn(landed.get(column, column), type="text") for column in names]
+    )
+
+
+def landing_lineage(system: System, feeds: Sequence[Feed]) -> dg.TableColumnLineage:
+    """Each column of a feed's table from the landed column it is read or derived from."""
+    sources: dict[str, list[Source]] = {}
+    for feed in feeds:
+        key = dg.AssetKey(["landing", system.name, feed.name])
+        landed = {column: name for name, column in feed.columns.items()}
+        derived = {column: str(call.column) for column, call in feed.derivations.items()}
+        for column in dict.fromkeys(
+            [*feed.columns.values(), *feed.key, *feed.require, *(feed.table_columns or {}), *derived]
+        ):
+            origin = derived.get(column, column)
+            sources.setdefault(column, []).append((key, landed.get(origin, origin)))
+    return column_lineage(sources)
+
+
+def aggregate_lineage(system: System, aggregate: Aggregate) -> dg.TableColumnLineage:
+    """Each column of an aggregate from the column it groups by or measures; a bare count is of the whole group."""
+    key = dg.AssetKey([system.name, aggregate.from_])
+    groups = {group.name: [(key, group.column)] for group in aggregate.groups}
+    grouped = [(key, group.column) for group in aggregate.groups]
+    measures = {
+        name: [(key, call.column)] if call.column is not None else grouped
+        for name, call in aggregate.calls.items()
+    }
+    return column_lineage({**groups, **measures})
+
+
+def _known_columns(feed: Feed) -> list[str]:
+    """The table columns that the catalogue says a feed fills; landed columns of the same name may be more."""
+    declared = feed.table_columns or {}
+    return list(dict.fromkeys([*feed.columns.values(), *feed.key, *feed.require, *declared, *feed.derive]))

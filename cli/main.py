@@ -1,0 +1,67 @@
+"""Entry of the `longbox` command: registers every subcommand and turns errors into one sentence and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong use (bad input, bad setting), 3 `status` found nothing running. A new command is
+a file `cli/<command>.py` with `register(app)`, listed in `COMMANDS`. https://typer.tiangolo.com
+"""
+
+import os
+import sys
+import traceback
+
+import typer
+
+from resources.errors import LongboxError, UserError
+
+
+def build_app() -> typer.Typer:
+    """The command with all its subcommands, in the order in which help shows them."""
+    import importlib  # DEVELOPMENT GUARD, to be removed
+
+    names = ["up", "down", "status", "env", "demo", "migrate", "sample", "land", "quarantine", "digest"]
+    commands = []
+    for name in names:
+        try:
+            commands.append(importlib.import_module(f"cli.{name}"))
+        except ImportError as error:
+            print(f"longbox: (development) no cli.{name}: {error}", file=sys.stderr)
+
+    app = typer.Typer(
+        name="longbox",
+        help="Longbox: the life of a table, from landed file to tested backup.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for command in commands:
+        command.register(app)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    try:
+        build_app()(args=arguments, prog_name="longbox")
+    except UserError as error:
+        _tell(error)
+        sys.exit(2)
+    except LongboxError as error:
+        _tell(error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # `longbox ... | head`: the reader has seen enough; point stdout elsewhere so that its flush at exit is quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _tell(error: LongboxError) -> None:
+    if os.environ.get("LONGBOX_DEBUG", "").lower() in ("1", "true", "yes", "on"):
+        traceback.print_exc()
+    print(f"longbox: {error}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""The stack of one home as an object: start it in phases, ask whether it lives, stop it in reverse order.
+
+    with Stack(home) as stack: ...   # `dagster=False` for PostgreSQL and Valkey alone
+A phase is one method that starts its part, waits for its health and reports one line; add a part as a phase. What a
+URL in the settings names is checked, not started. Signals, exit codes and the background belong to `supervisor`.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from deploy.local import dagster, external, leftovers, ports, postgres, valkey
+from deploy.local.dagster import LocalDagster
+from deploy.local.errors import ChildDiedError, StackError
+from deploy.local.processes import Child, ProcessId, tail
+from deploy.local.state import RUNNING, STARTING, STOPPED, STOPPING, Home, HomeLock, Part, Secrets, State
+from resources.settings import PROJECT_ROOT, Settings, redact
+
+Report = Callable[[str], None]
+_SERVER_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
+_URL_VARIABLES = ("LONGBOX_POSTGRES_URL", "LONGBOX_DAGSTER_POSTGRES_URL", "LONGBOX_REDIS_URL")
+
+
+class Stack:
+    """The servers of one home. One process at a time may hold a home; see `HomeLock`."""
+
+    def __init__(
+        self,
+        home: Path | None = None,
+        *,
+        dagster: bool = True,
+        migrate: bool | None = None,
+        environ: Mapping[str, str] | None = None,
+        report: Report = lambda line: None,
+        module: str = "definitions",
+        working_directory: Path = PROJECT_ROOT,
+    ) -> None:
+        """`home` None takes LONGBOX_HOME; `migrate` None follows `dagster`; `module` holds Dagster's definitions."""
+        given = dict(os.environ if environ is None else environ)
+        self.home = Home((home or Settings.load(given).home).absolute().resolve())
+        self.environ = _without_own_urls({**given, "LONGBOX_HOME": str(self.home.path)}, self.home)
+        self.settings = Settings.load(self.environ)
+        self._with_dagster = dagster
+        self._with_migrations = dagster if migrate is None else migrate
+        self._target = (module, working_directory)
+        self._report = report
+        self._lock = HomeLock(self.home)
+        self._children: list[tuple[Child, postgres.Steps, bool]] = []
+        self.state = State()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Bring everything up. Raises `UserError` or `StackError` after stopping what was started."""
+        self.home.make()
+        self._lock.acquire()
+        try:
+            before = State.read(self.home)
+            self.state = State(
+                STARTING, ProcessId.of(os.getpid()), {}, before.ports, (), before.dagster_schema
+            )
+            self._stop_left_over()
+            self.state.write(self.home)
+            self._start_postgres()
+            self._start_valkey()
+            self._check_object_store()
+            if self._with_migrations:
+                self._migrate()
+            self._start_dagster()
+            self._set(replace(self.state, status=RUNNING))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop what this object started, in reverse order, and what else belongs to the home. Safe to repeat."""
+        if not self._lock.is_held:
+            return
+        faults = []
+        self._set(replace(self.state, status=STOPPING))
+        for child, steps, whole_group in reversed(self._children):
+            try:
+                child.stop(steps, whole_group=whole_group)
+            except StackError as error:
+                faults.append(str(error))
+        self._children.clear()
+        try:
+            self._stop_left_over()
+        except StackError as error:
+            faults.append(str(error))
+        self._set(replace(self.state, status=STOPPED, supervisor=None, urls={}, parts=()))
+        self._lock.release()
+        if faults:
+            raise StackError("; ".join(faults))
+
+    def raise_if_crashed(self) -> None:
+        """Raise `ChildDiedError` if a process that was started ended by itself."""
+        for child, _, _ in self._children:
+            code = child.exit_code()
+            if code is not None:
+                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                raise ChildDiedError(
+                    f"{child.name} (pid {child.id.pid}) {how}, so the whole stack was stopped; start it again with "
+                    f"`longbox up`. The end of {child.log}:\n{tail(child.log)}"
+                )
+
+    def _start_postgres(self) -> None:
+        settings = self.settings
+        url, dagster_url = settings.given_postgres_url, settings.given_dagster_postgres_url
+        if url:
+            self._use_external(
+                "PostgreSQL", url, lambda: external.check_postgres(url, "LONGBOX_POSTGRES_URL")
+            )
+        if url and dagster_url:
+            return
+        started = time.monotonic()
+        server = postgres.prepare(self.home, Secrets.of(self.home).postgres)
+        port = self._port("postgres", "LONGBOX_POSTGRES_PORT", settings.postgres_port)
+        made = server.initialise()
+        child = server.start(port, self._server_environment())
+        name = "PostgreSQL (Dagster)" if url else "PostgreSQL"
+        part = Part(name, server.programs.version, f"{ports.LOOPBACK}:{port}", note=server.note)
+        self._started(part, child, postgres.STOP_STEPS)
+        version = server.wait_ready(child, port)
+        wanted = {"postgres": ("longbox", url), "dagster_postgres": ("dagster", dagster_url)}
+        urls = {key: server.url(port, database) for key, (database, other) in wanted.items() if not other}
+        self._ready(replace(part, version=version), started, urls, "new database cluster" if made else "")
+
+    def _start_valkey(self) -> None:
+        url = self.settings.given_redis_url
+        if url:
+            self._use_external("Redis", url, lambda: external.check_redis(url, "LONGBOX_REDIS_URL"))
+            return
+        started = time.monotonic()
+        server = valkey.prepare(self.home, Secrets.of(self.home).redis)
+        port = self._port("redis", "LONGBOX_REDIS_PORT", self.settings.redis_port)
+        child = server.start(port, self._server_environment())
+        part = Part("Valkey", "", f"{ports.LOOPBACK}:{port}")
+        self._started(part, child, valkey.STOP_STEPS)
+        part = replace(part, version=server.wait_ready(child, port))
+        self._ready(part, started, {"redis": server.url(port)})
+
+    def _check_object_store(self) -> None:
+        started = time.monotonic()
+        external.check_object_store(self.settings.object_store)
+        self._ready(Part("object store", "", redact(self.settings.object_store)), started)
+
+    def _migrate(self) -> None:
+        from pipelines.catalog.loader import system_folders  # loaded only where tables are wanted
+        from pipelines.migration import migrate
+
+        started = time.monotonic()
+        result = migrate(self.settings.postgres_url, system_folders(self.settings))
+        total = len(result.applied) + result.already_applied
+        self._ready(
+            Part("migrations", f"{total} revisions"), started, note=f"{len(result.applied)} applied now"
+        )
+
+    def _start_dagster(self) -> None:
+        self._prepare_dagster_url()
+        if not self._with_dagster:
+            return
+        env = dagster.environment(self.home, self._absolute_environment())
+        local = LocalDagster(self.home, env, *self._target)
+        code_port = self._port("code_server", "", None)
+        ui_port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
+        local.configure(code_port)
+        started = time.monotonic()
+        # loading the definitions takes the longest and needs no instance: let it run beside the database phase
+        code_server = local.start_code_server(code_port)
+        code_part = Part("code server", dagster.installed_version(), f"{ports.LOOPBACK}:{code_port}")
+        self._started(code_part, code_server, dagster.STOP_STEPS, whole_group=True)
+        self._prepare_dagster_tables(local)
+        dagster.wait_code_server(code_server, code_port)
+        self._ready(code_part, started)
+        since, started = datetime.now(UTC), time.monotonic()
+        daemon, daemon_part = local.start_daemon(), Part("daemon", code_part.version)
+        self._started(daemon_part, daemon, dagster.STOP_STEPS, whole_group=True)
+        webserver = local.start_webserver(ui_port)
+        web_part = Part("webserver", "", f"http://{ports.LOOPBACK}:{ui_port}")
+        self._started(web_part, webserver, dagster.STOP_STEPS, whole_group=True)
+        dagster.wait_daemon(daemon, self._dagster_url, since)
+        self._ready(daemon_part, started)
+        web_part = replace(web_part, version=dagster.wait_webserver(webserver, ui_port))
+        self._ready(web_part, started, {"ui": web_part.address})
+
+    @property
+    def _dagster_url(self) -> str:
+        return self.settings.given_dagster_postgres_url or self.state.urls["dagster_postgres"]
+
+    def _prepare_dagster_url(self) -> None:
+        url = self.settings.given_dagster_postgres_url
+        if url:
+            check = partial(external.check_postgres, url, "LONGBOX_DAGSTER_POSTGRES_URL")
+            self._use_external("PostgreSQL (Dagster)", url, check)
+
+    def _prepare_dagster_tables(self, local: LocalDagster) -> None:
+        started, version = time.monotonic(), dagster.installed_version()
+        url = self._dagster_url
+        # the port of our own server may change, its content does not
+        place = redact(url).rsplit("@", 1)[-1] if self.settings.given_dagster_postgres_url else "home"
+        mark = f"{version} at {place}"
+        is_current = self.state.dagster_schema == mark and dagster.has_tables(url)
+        if not is_current:
+            local.initialise_database()
+            self._set(replace(self.state, dagster_schema=mark))
+        self._ready(
+            Part("Dagster database", version),
+            started,
+            note="" if is_current else "tables created or upgraded",
+        )
+
+    def _use_external(self, name: str, url: str, check: Callable[[], str]) -> None:
+        started = time.monotonic()
+        version = check().rsplit(" ", 1)
+        part = Part(
+            version[0] if len(version) == 2 else name, version[-1], redact(url), note="given by a setting"
+        )
+        self._ready(part, started)
+
+    def _port(self, key: str, variable: str, wanted: int | None, *, preferred: int | None = None) -> int:
+        port = ports.choose(variable, wanted, remembered=self.state.ports.get(key), preferred=preferred)
+        self._set(replace(self.state, ports={**self.state.ports, key: port}))
+        return port
+
+    def _started(self, part: Part, child: Child, steps: postgres.Steps, *, whole_group: bool = False) -> None:
+        self._children.append((child, steps, whole_group))
+        self._set(self.state.with_part(replace(part, process=child.id, log=str(child.log))))
+
+    def _ready(
+        self, part: Part, started: float, urls: Mapping[str, str] | None = None, note: str = ""
+    ) -> None:
+        self.raise_if_crashed()
+        known = next((p for p in self.state.parts if p.name == part.name), part)
+        part = replace(part, process=known.process, log=known.log, is_ready=True)
+        self._set(replace(self.state.with_part(part), urls={**self.state.urls, **(urls or {})}))
+        notes = "; ".join(filter(None, (note, part.note)))
+        where = f" on {part.address}" if part.address else ""
+        about = ", ".join(filter(None, (f"{time.monotonic() - started:.1f} s", notes)))
+        self._report(f"{f'{part.name} {part.version}'.strip()} ready{where} ({about})")
+
+    def _set(self, state: State) -> None:
+        self.state = state
+        state.write(self.home)
+
+    def _stop_left_over(self) -> None:
+        for line in leftovers.stop(self.home):
+            self._report(line)
+
+    def _server_environment(self) -> dict[str, str]:
+        # servers get none of the caller's variables: PG* would change them, and they need no secrets
+        kept = {name: self.environ[name] for name in _SERVER_VARIABLES if name in self.environ}
+        return {"PATH": os.defpath, **kept, "LC_ALL": "C", leftovers.MARK: str(self.home.path)}
+
+    def _absolute_environment(self) -> dict[str, str]:
+        # Dagster's processes run in the project folder: relative paths would mean another place there
+        env = dict(self.environ)
+        if self.settings.systems:
+            env["LONGBOX_SYSTEMS"] = ":".join(str(folder) for folder in self.settings.systems)
+        if self.settings.fx_rates_file:
+            env["LONGBOX_FX_RATES"] = str(self.settings.fx_rates_file)
+        return env
+
+
+def _without_own_urls(environ: dict[str, str], home: Home) -> dict[str, str]:
+    """`environ` less URLs of this very stack, as `eval "$(longbox env)"` leaves them in a shell that starts it anew."""
+    if not home.secrets_file.exists():
+        return environ
+    own = Secrets.of(home)
+    for name in _URL_VARIABLES:
+        try:
+            parts = urlsplit(environ.get(name, ""))
+        except ValueError:
+            continue
+        if parts.hostname == ports.LOOPBACK and parts.password in (own.postgres, own.redis):
+            environ = {key: value for key, value in environ.items() if key != name}
+    return environ

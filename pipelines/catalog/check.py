@@ -1,0 +1,109 @@
+"""The catalogue held against a real database: what it names must be there and be of use.
+
+Read-only, with the same rules as `consistency`, now that the columns of migrated and adopted tables are known
+too. Run it after migrations; what it finds is a fault of the YAML or of a migration, never of data.
+"""
+
+from collections.abc import Mapping
+
+from pipelines.catalog.consistency import (
+    LINEAGE_COLUMN_NAMES,
+    Types,
+    check_aggregate,
+    check_feed,
+    check_table_columns,
+)
+from pipelines.catalog.document import Document, read_document
+from pipelines.catalog.errors import Problem, suggest
+from pipelines.catalog.model import Catalog, Feed, System, Table
+from pipelines.catalog.shape import TableShape, table_shapes
+from pipelines.catalog.types import SUPPORTED_TYPES, known_type
+from resources.database import Connection
+
+
+def check_against_database(connection: Connection, catalog: Catalog) -> list[Problem]:
+    """Everything that the catalogue says and the database does not bear out. Empty is good. Only reads."""
+    problems: list[Problem] = []
+    for _, system in sorted(catalog.systems.items()):
+        document = reader_of(system)
+        shapes = table_shapes(connection, system.name)
+        for table in system.tables.values():
+            _check_table(document, system, table, shapes)
+        for feed in system.feeds.values():
+            if feed.table in shapes:
+                _check_feed(document, feed, shapes[feed.table])
+        for name, aggregate in system.aggregates.items():
+            source = shapes.get(aggregate.from_)
+            if source is not None:
+                check_aggregate(document, ("aggregates", name), aggregate, _kinds(source))
+            if name not in shapes:
+                message = f"the aggregate {name!r} has no table in the database"
+                document.report(("aggregates", name), message, "run `longbox migrate`")
+        problems.extend(document.problems)
+    return problems
+
+
+def reader_of(system: System) -> Document:
+    """The document of a system that was loaded before, to report on it by line; without lines if it is gone."""
+    document = read_document(system.file)
+    return Document(system.file) if document.problems else document
+
+
+def types_in_database(shape: TableShape) -> Mapping[str, str]:
+    """Column -> type as `format_type` prints it."""
+    return {column.name: column.type_name for column in shape.columns}
+
+
+def _kinds(shape: TableShape) -> Types:
+    return {column.name: known_type(column.base_type_name) for column in shape.columns}
+
+
+def _check_table(document: Document, system: System, table: Table, shapes: Mapping[str, TableShape]) -> None:
+    path = ("tables", table.name)
+    shape = shapes.get(table.name)
+    if shape is None:
+        near = suggest(table.name, shapes, noun="table")
+        remedy = f"adopt an existing one: {near}" if table.adopt else f"run `longbox migrate` ({near})"
+        document.report(path, f"the table {system.name}.{table.name} is not in the database", remedy)
+        return
+    check_table_columns(document, path, table, _kinds(shape))
+    wanted = (table.time,) if table.partition else ()
+    if table.partition and shape.partition_by != wanted:
+        was = f"partitioned by {', '.join(shape.partition_by)}" if shape.partition_by else "not partitioned"
+        remedy = f"partition it by RANGE ({table.time}) in a migration, or take `partition` and `archive` out"
+        document.report((*path, "partition"), f"the table is {was} in the database", remedy)
+    elif table.partition and shape.partition_strategy != "range":
+        remedy = "Longbox keeps partitions by range of time only"
+        document.report(
+            (*path, "partition"), f"the table is partitioned by {shape.partition_strategy}", remedy
+        )
+    elif shape.partition_by and not table.partition:
+        remedy = (
+            f"declare `time: {shape.partition_by[0]}` and `partition:`, so that partitions are made ahead"
+        )
+        document.report(path, f"the table is partitioned by {', '.join(shape.partition_by)}", remedy)
+
+
+def _check_feed(document: Document, feed: Feed, shape: TableShape) -> None:
+    path = ("feeds", feed.name)
+    if shape.kind not in ("table", "partitioned table"):
+        document.report((*path, "table"), f"{shape.name!r} is a {shape.kind}", "a feed loads into a table")
+        return
+    check_feed(document, path, feed, _kinds(shape))
+    missing = [name for name in LINEAGE_COLUMN_NAMES if not shape.has(name)]
+    if missing:
+        remedy = "add them in a migration: every table of a feed carries the lineage of its rows"
+        document.report((*path, "table"), f"table {shape.name!r} lacks {', '.join(missing)}", remedy)
+    filled = {column: ("columns", landed) for landed, column in feed.columns.items()}
+    for column in shape.columns:
+        if column.name not in filled:
+            continue
+        where = (*path, *filled[column.name])
+        if column.is_generated or column.is_identity:
+            remedy = "take it out: PostgreSQL fills it, a file cannot"
+            document.report(where, f"column {column.name!r} is generated", remedy)
+        elif known_type(column.base_type_name) is None and column.enum_labels is None:
+            remedy = f"the types are {', '.join(SUPPORTED_TYPES)} and enums"
+            document.report(
+                where, f"column {column.name!r} is {column.type_name}, which a feed cannot fill", remedy
+            )

@@ -1,0 +1,312 @@
+"""What one file must agree on with itself: columns that exist, tables that are made, lifecycles that make sense.
+
+Works on the parts that were valid by themselves; a part that was not is known by name only and raises no
+second fault. What only the database can tell is in `check`.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from pipelines.catalog.document import Document
+from pipelines.catalog.errors import YamlPath, suggest
+from pipelines.catalog.model import Aggregate, Feed, System, Table
+from pipelines.catalog.types import ColumnType, Kind, known_type
+
+LINEAGE_COLUMN_NAMES = ("key_hash", "content_hash", "landing_day", "load_id", "line", "loaded_at")
+SURROGATE_KEY = "raw_id"
+COMPUTED_AT = "computed_at"
+
+Types = Mapping[str, ColumnType | None]
+
+
+def check_system(system: System, declared: Mapping[str, frozenset[str]], document: Document) -> System:
+    """Report every disagreement to `document`; returns the system with what follows from it filled in.
+
+    Filled in: a feed requires its key columns and its table's time column (or what that is derived from),
+    since a row without them can be neither identified nor placed in time.
+    """
+    for name, table in system.tables.items():
+        _check_table(document, ("tables", name), system, table)
+    feeds = {}
+    for name, feed in system.feeds.items():
+        table_or_none = system.tables.get(feed.table)
+        if table_or_none is None:
+            _check_table_name(document, ("feeds", name, "table"), feed.table, declared["tables"])
+        else:
+            check_feed(document, ("feeds", name), feed, declared_types(table_or_none))
+        feeds[name] = _with_implied_requirements(feed, table_or_none)
+    for name, aggregate in system.aggregates.items():
+        path = ("aggregates", name)
+        if name in declared["tables"]:
+            document.report(path, f"there is also a table {name!r}", "give the aggregate a name of its own")
+        source = system.tables.get(aggregate.from_)
+        if source is None:
+            _check_table_name(document, (*path, "from"), aggregate.from_, declared["tables"])
+        else:
+            check_aggregate(document, path, aggregate, source_types(system, source))
+    return system.model_copy(update={"feeds": feeds})
+
+
+def declared_types(table: Table) -> Types | None:
+    """Column -> type as `columns:` lists them; None when migrations make the table."""
+    if table.columns is None:
+        return None
+    return {name: known_type(column.type) for name, column in table.columns.items()}
+
+
+def source_types(system: System, table: Table) -> Types | None:
+    """Column -> type of a generated table, lineage columns included when a feed loads it; None if migrations do."""
+    types = declared_types(table)
+    if types is not None and system.feeds_of(table.name):
+        return {**types, "landing_day": known_type("date"), "loaded_at": known_type("timestamptz")}
+    return types
+
+
+def check_column(
+    document: Document, path: YamlPath, column: str, types: Types | None, table: str
+) -> ColumnType | None:
+    """Report `column` if the table is known not to have it; returns its type where that is known."""
+    if types is None:
+        return None
+    if column not in types:
+        document.report(
+            path, f"table {table!r} has no column {column!r}", suggest(column, types, noun="column")
+        )
+        return None
+    return types[column]
+
+
+def _check_rule(document: Document, path: YamlPath, feed: Feed, column: str, kind: ColumnType) -> None:
+    """Report the conditions of a rule that make no sense for the column's type."""
+    rule = feed.rules[column]
+    for name, bound in rule.bounds.items():
+        is_number_bound = not hasattr(bound, "year")
+        if is_number_bound and not kind.is_number:
+            document.report(
+                (*path, name), f"column {column!r} is {kind.name}, not a number", _limit_remedy(kind)
+            )
+        elif not is_number_bound and not kind.is_time:
+            document.report(
+                (*path, name), f"column {column!r} is {kind.name}, not a date", _limit_remedy(kind)
+            )
+    for name in ("matches", "max_length"):
+        if getattr(rule, name) is not None and kind.kind is not Kind.TEXT:
+            document.report(
+                (*path, name), f"column {column!r} is {kind.name}, not text", "take the condition out"
+            )
+
+
+def _check_revision(document: Document, path: YamlPath, column: str, kind: ColumnType) -> None:
+    """Report a revision that does not order versions."""
+    if kind.kind is not Kind.INTEGER and kind.base != "timestamp with time zone":
+        document.report(
+            path, f"column {column!r} is {kind.name}", "a revision is a timestamptz or an integer"
+        )
+
+
+def _check_measure(document: Document, path: YamlPath, function: str, column: str, kind: ColumnType) -> None:
+    """Report a measure that cannot be taken of the column's type."""
+    if function in ("min", "max"):
+        if not kind.is_ordered:
+            document.report(
+                path, f"column {column!r} is {kind.name}, which has no {function}", "count it instead"
+            )
+    elif function not in ("count", "count_distinct") and not kind.is_number:
+        document.report(
+            path, f"column {column!r} is {kind.name}, not a number", f"{function} needs a number column"
+        )
+
+
+def _check_bucket(document: Document, path: YamlPath, bucket: str, column: str, kind: ColumnType) -> None:
+    """Report a group that cuts something other than a time, or a date into hours."""
+    if not kind.is_time:
+        document.report(
+            path, f"column {column!r} is {kind.name}, not a time", f"{bucket} needs a date or timestamptz"
+        )
+    elif bucket == "hour" and kind.kind is Kind.DATE:
+        document.report(
+            path, f"column {column!r} is a date and has no hours", "use day, or a timestamptz column"
+        )
+
+
+def _limit_remedy(kind: ColumnType) -> str:
+    if kind.is_time:
+        return "write a date such as 2024-01-01"
+    return "write a number such as 0" if kind.is_number else "use one_of, matches or max_length"
+
+
+def _check_table_name(document: Document, path: YamlPath, name: str, declared: frozenset[str]) -> None:
+    if name not in declared:
+        remedy = suggest(name, declared, noun="table")
+        document.report(path, f"there is no table {name!r} under `tables:`", remedy)
+
+
+def check_table_columns(document: Document, path: YamlPath, table: Table, types: Types | None) -> None:
+    """Report a time or subject that the table does not have, and a time that is none."""
+    if table.time is not None:
+        kind = check_column(document, (*path, "time"), table.time, types, table.name)
+        if kind is not None and not kind.is_time:
+            remedy = "the time of a row is a date or a timestamptz"
+            document.report((*path, "time"), f"column {table.time!r} is {kind.name}", remedy)
+    if table.subject is not None:
+        check_column(document, (*path, "subject"), table.subject, types, table.name)
+
+
+def _check_table(document: Document, path: YamlPath, system: System, table: Table) -> None:
+    check_table_columns(document, path, table, source_types(system, table))
+    _check_making(document, path, system, table)
+    _check_lifecycle(document, path, table)
+    fresh = table.freshness
+    if fresh is not None and fresh.warn_after is not None and fresh.warn_after >= fresh.fail_after:
+        remedy = "a warning comes before a failure: make it shorter than fail_after"
+        document.report(
+            (*path, "freshness", "warn_after"), "warn_after is not shorter than fail_after", remedy
+        )
+
+
+def _check_making(document: Document, path: YamlPath, system: System, table: Table) -> None:
+    has_feed = bool(system.feeds_of(table.name))
+    if table.columns is None:
+        if not table.adopt and not (system.folder / "migrations").is_dir():
+            remedy = "list its `columns:`, put migrations/ beside the file, or set `adopt: true` if it exists already"
+            document.report(path, f"nothing makes the table {table.name!r}", remedy)
+        if table.primary_key:
+            document.report(
+                (*path, "primary_key"), "the table is not made from `columns:`", "declare it in its DDL"
+            )
+        return
+    if table.adopt:
+        document.report(
+            (*path, "columns"), "an adopted table keeps its own DDL", "take out `columns:` or `adopt:`"
+        )
+    if not table.columns:
+        document.report(
+            (*path, "columns"), "the table has no column", "list at least one, as in `price: numeric`"
+        )
+    taken = (*LINEAGE_COLUMN_NAMES, SURROGATE_KEY) if has_feed else ()
+    for name in table.columns:
+        if name in taken:
+            remedy = "Longbox adds it to every table a feed loads; choose another name"
+            document.report((*path, "columns", name), f"the column {name!r} is taken", remedy)
+    _check_primary_key(document, path, table, has_feed)
+
+
+def _check_primary_key(document: Document, path: YamlPath, table: Table, has_feed: bool) -> None:
+    where = (*path, "primary_key")
+    for i, column in enumerate(table.primary_key):
+        check_column(document, (*where, i), column, dict.fromkeys(table.columns or ()), table.name)
+    if table.primary_key and has_feed:
+        remedy = (
+            "take it out: a feed's table keeps every version, its key is `raw_id`; say `key:` in the feed"
+        )
+        document.report(where, "a table that a feed loads has its own primary key", remedy)
+    elif table.primary_key and table.partition and table.time not in table.primary_key:
+        remedy = f"add {table.time!r} to it: PostgreSQL needs the partition column in every unique key"
+        document.report(where, f"the table is partitioned by {table.time!r}", remedy)
+
+
+def _check_lifecycle(document: Document, path: YamlPath, table: Table) -> None:
+    life, where = table.lifecycle, (*path, "lifecycle")
+    if table.partition and table.time is None:
+        document.report(
+            (*path, "partition"), "partition without time", "add `time:`, the column to partition by"
+        )
+    if table.time is None and life.keep:
+        document.report(
+            (*where, "keep"), "keep without time", "add `time:`, the column that says how old a row is"
+        )
+    if life.archive and not table.partition:
+        remedy = "add `partition: month` (and `time:`): whole partitions move to the archive"
+        document.report((*where, "archive"), "archive without partition", remedy)
+    if life.archive and life.hot is None:
+        remedy = "add `hot:`, how long rows stay in PostgreSQL, as in `hot: 24 months`"
+        document.report((*where, "archive"), "archive without hot", remedy)
+    if life.hot and not life.archive:
+        remedy = "add `archive: true`, or take `hot` out and use `keep` to delete old rows"
+        document.report((*where, "hot"), "hot without archive", remedy)
+    if life.hot and life.keep and life.keep.mean_days < life.hot.mean_days:
+        remedy = "keep counts from the row's own time, hot included: make it at least as long as hot"
+        document.report((*where, "keep"), f"keep ({life.keep}) is shorter than hot ({life.hot})", remedy)
+
+
+def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    """Report columns that the feed's table does not have, and rules, derivations and formats that do not fit them."""
+    targets: dict[str, str] = {}
+    for landed, column in feed.columns.items():
+        check_column(document, (*path, "columns", landed), column, types, feed.table)
+        if column in targets:
+            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
+            document.report((*path, "columns", landed), message, "map one landed column to it")
+        targets.setdefault(column, landed)
+    for name, columns in (("key", feed.key), ("require", feed.require)):
+        for i, column in enumerate(columns):
+            is_implied = name == "require" and not document.has((*path, name, i))
+            if not is_implied:
+                check_column(document, (*path, name, i), column, types, feed.table)
+    for column in feed.rules:
+        kind = check_column(document, (*path, "rules", column), column, types, feed.table)
+        if kind is not None:
+            _check_rule(document, (*path, "rules", column), feed, column, kind)
+    if feed.revision is not None:
+        kind = check_column(document, (*path, "revision"), feed.revision, types, feed.table)
+        if kind is not None:
+            _check_revision(document, (*path, "revision"), feed.revision, kind)
+    _check_derived(document, path, feed, types)
+
+
+def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    for column, call in feed.derivations.items():
+        where = (*path, "derive", column)
+        target = check_column(document, where, column, types, feed.table)
+        source = check_column(document, where, str(call.column), types, feed.table)
+        if target is not None and target.kind is not Kind.DATE:
+            document.report(
+                where, f"column {column!r} is {target.name}, not a date", f"{call.function} makes a date"
+            )
+        if source is not None and source.kind is not Kind.TIMESTAMP:
+            remedy = f"{call.function} takes a timestamptz column"
+            document.report(where, f"column {call.column!r} is {source.name}", remedy)
+        if column in feed.columns.values():
+            document.report(
+                where, f"column {column!r} is also filled from the files", "take it out of `columns:`"
+            )
+    for column in feed.formats:
+        where = (*path, "formats", column)
+        kind = check_column(document, where, column, types, feed.table)
+        if kind is not None and not kind.is_time:
+            document.report(
+                where, f"column {column!r} is {kind.name}", "a format is for date and timestamp columns"
+            )
+
+
+def _with_implied_requirements(feed: Feed, table: Table | None) -> Feed:
+    implied: list[str] = [*feed.key]
+    if table is not None and table.time is not None:
+        call = feed.derivations.get(table.time)
+        implied.append(table.time if call is None else str(call.column))
+    types = None if table is None else table.column_types
+    update = {"require": _unique([*feed.require, *implied]), "table_columns": types}
+    return feed.model_copy(update=update)
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def check_aggregate(document: Document, path: YamlPath, aggregate: Aggregate, types: Types | None) -> None:
+    """Report groups and measures of columns that the source does not have or that do not fit them."""
+    names: set[str] = set()
+    for i, group in enumerate(aggregate.groups):
+        where = (*path, "by", i)
+        kind = check_column(document, where, group.column, types, aggregate.from_)
+        if kind is not None and group.bucket is not None:
+            _check_bucket(document, where, group.bucket, group.column, kind)
+        names.add(group.name)
+    for name, call in aggregate.calls.items():
+        where = (*path, "measures", name)
+        if name in names or name == COMPUTED_AT:
+            remedy = "Longbox adds it" if name == COMPUTED_AT else "it is a column of `by:`"
+            document.report(where, f"the column {name!r} is taken", f"choose another name: {remedy}")
+        if call.column is not None:
+            kind = check_column(document, where, call.column, types, aggregate.from_)
+            if kind is not None:
+                _check_measure(document, where, call.function, call.column, kind)

@@ -1,0 +1,15 @@
+"""Ingestion: files of a landing day become rows of the feed's table, each row accounted for (promise 2).
+
+Read in order: `landing` (where files are), `decode` (bytes), `formats` (records), `values` and `binding` (rows),
+`writer` (PostgreSQL, the registry of record keys), `load` (files and days), `quarantine` (what did not load).
+"""
+
+from pipelines.ingestion.landing import land_file, landing_days, strange_folders
+from pipelines.ingestion.load import Loader, load_days
+from pipelines.ingestion.reconcile import Reconciliation, reconcile
+from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
+
+__all__ = [
+    "DayFailure", "DayLoad", "FileLoad", "Loader", "Reconciliation", "land_file", "landing_days", "load_days",
+    "reconcile", "strange_folders",
+]  # fmt: skip

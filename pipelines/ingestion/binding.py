@@ -1,0 +1,349 @@
+"""How the records of one file become rows of one table: header to columns, converters, rules, identity.
+
+`bind` is called once a file, `RowMaker.rows` once a batch: it is the hot loop of ingestion and does no I/O, and works
+column by column, because a feed is regular (`bulk`) and its odd values few (`values`).
+Identity and time follow DESIGN ("Rules that settle things"). Types are in `values`, file formats in `formats`.
+"""
+
+import datetime as dt
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from pipelines.catalog.model import Feed, Rule, Table
+from pipelines.catalog.shape import ColumnShape, TableShape
+from pipelines.ingestion.bulk import Bulk, bulk_converter, rule_holds
+from pipelines.ingestion.errors import BadValue, UnreadableFileError
+from pipelines.ingestion.formats import Record
+from pipelines.ingestion.values import ColumnFormat, Converter, Value, converter, shown
+from resources.errors import LongboxError
+
+# What ingestion itself writes beside a record's own columns; a file cannot bring them.
+LINEAGE_NAMES = frozenset({"key_hash", "content_hash", "landing_day", "load_id", "line", "loaded_at"})
+# Nothing that is landed happened before this day; older dates are typing errors (year 1, 0202).
+EARLIEST_EVENT = dt.date(1900, 1, 1)
+NULL = "\\N"
+Check = Callable[[str, str], bool]  # of the canonical text and of the value as it was landed
+_EARLIEST = EARLIEST_EVENT.isoformat()
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+class FeedDefinitionError(LongboxError):
+    """The catalogue and the database disagree about a feed's table."""
+
+
+class Row(NamedTuple):
+    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields."""
+
+    key_hash: str
+    content_hash: str
+    event_on: str
+    revision: str
+    fields: str
+
+
+class FaultyColumn(BadValue):
+    """A `BadValue` with the column it stood in."""
+
+    def __init__(self, column: str, fault: BadValue) -> None:
+        super().__init__(fault.reason, fault.detail, fault.remedy)
+        self.column = column
+
+
+Faults = dict[int, FaultyColumn]  # by position in a batch
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One bound column: where its value stands in a record, and how it is judged, one by one or all at once."""
+
+    index: int
+    name: str
+    required: bool
+    convert: Converter
+    bulk: Bulk | None
+    rule: Rule | None
+
+    def texts(self, values: Sequence[Value], faults: Faults) -> Sequence[str]:
+        """Canonical texts of a column's values. A value that cannot be loaded gets an entry in `faults`."""
+        if self.bulk is not None and set(map(type, values)) == {str}:
+            present = values if "" not in values else [value for value in values if value]
+            texts = self.bulk(present, "\n".join(present)) if present else None
+            if texts is not None and (self.rule is None or rule_holds(self.rule, present, texts)):
+                return texts if present is values else self._with_blanks(values, iter(texts), faults)
+        return [self._text(value, position, faults) for position, value in enumerate(values)]
+
+    def _with_blanks(self, values: Sequence[Value], texts: Iterator[str], faults: Faults) -> list[str]:
+        return [next(texts) if value else self._text(value, position, faults) for position, value in enumerate(values)]
+
+    def _text(self, value: Value, position: int, faults: Faults) -> str:
+        try:
+            if value is not None and value != "":
+                return self.convert(value)
+            if self.required:
+                raise BadValue(
+                    "missing_value",
+                    f"{self.name} is empty",
+                    "give every record a value",
+                )
+        except BadValue as fault:
+            faults.setdefault(position, FaultyColumn(self.name, fault))
+        return NULL
+
+
+class RowMaker:
+    """Turns records of one file into rows. `columns` are the table columns that `Row.fields` carry, in order."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        fields: Sequence[_Field],
+        table: Table,
+        landing_day: dt.date,
+        file_key: str,
+    ) -> None:
+        self._fields = fields
+        self._file_key = file_key
+        names = [field.name for field in fields]
+        self._derived = [names.index(call.column) for call in feed.derivations.values() if call.column in names]
+        derived = [target for target, call in feed.derivations.items() if call.column in names]
+        self.columns = (*names, *derived)
+        self._key = [names.index(column) for column in feed.key]
+        self._revision = names.index(feed.revision) if feed.revision in names else None
+        self._time = self.columns.index(table.time) if table.time in self.columns else None
+        self._content = sorted(range(len(names)), key=lambda index: names[index])
+        self._landing_day = landing_day.isoformat()
+        self._latest = (landing_day + dt.timedelta(days=1)).isoformat()
+        keep = table.lifecycle.keep
+        self._expiry = keep.before(landing_day).isoformat() if keep else ""
+
+    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+        """The rows of `records` (at least one), which stand at `lines`, and the faults of those that cannot be loaded.
+
+        Faults are by position; the row at such a position is meaningless.
+        """
+        faults: Faults = {}
+        columns = list(zip(*records, strict=True))
+        texts = [field.texts(columns[field.index], faults) for field in self._fields]
+        if self._key:
+            keys = list(map("\t".join, zip(*(texts[i] for i in self._key), strict=True)))
+        else:
+            keys = [f"{self._file_key}\t{line}" for line in lines]
+        contents = self._contents(texts, len(records))
+        revisions = (
+            [NULL] * len(records) if self._revision is None else list(map(_revision_number, texts[self._revision]))
+        )
+        for source in self._derived:
+            texts.append([NULL if text is NULL else text[:10] for text in texts[source]])
+        days = self._event_days(texts, len(records), faults)
+        fields = map("\t".join, zip(*texts, strict=True))
+        rows = map(Row, map(_hash, keys), map(_hash, contents), days, revisions, fields)
+        return list(rows), faults
+
+    def _contents(self, texts: Sequence[Sequence[str]], size: int) -> Iterator[str]:
+        """What a version is known by: its columns that have a value, by name; an added empty column changes nothing.
+
+        The text of a record depends on the record alone, never on the batch it is converted with.
+        """
+        form, columns = "", []
+        for index in self._content:
+            name, column = self._fields[index].name, texts[index]
+            if NULL not in column:
+                form += f"{name}=%s\t"
+                columns.append(column)
+            elif set(column) != {NULL}:
+                form += "%s"
+                columns.append(["" if text is NULL else f"{name}={text}\t" for text in column])
+        return (form % values for values in zip(*columns, strict=True)) if columns else iter([""] * size)
+
+    def _event_days(self, texts: Sequence[Sequence[str]], size: int, faults: Faults) -> Sequence[str]:
+        if self._time is None:
+            return [self._landing_day] * size
+        days = [text[:10] for text in texts[self._time]]
+        if strange := {day for day in set(days) if not self._is_in_range(day)}:
+            for position, day in enumerate(days):
+                if day in strange and position not in faults:
+                    faults[position] = FaultyColumn(self.columns[self._time], self._strange_day(day))
+        return days
+
+    def _is_in_range(self, day: str) -> bool:
+        return self._expiry <= day <= self._latest and day >= _EARLIEST
+
+    def _strange_day(self, day: str) -> BadValue:
+        if day > self._latest:
+            return BadValue(
+                "future",
+                f"{day} is later than the landing day {self._landing_day} plus one",
+                "correct the date",
+            )
+        if day < _EARLIEST:
+            return BadValue("out_of_range", f"{day} is before {EARLIEST_EVENT}", "correct the year")
+        return BadValue(
+            "expired",
+            f"{day} is older than the table keeps (since {self._expiry})",
+            "nothing to do, or lengthen `lifecycle.keep` and replay",
+        )
+
+
+def bind(
+    feed: Feed,
+    table: Table,
+    shape: TableShape,
+    header: Sequence[str],
+    *,
+    landing_day: dt.date,
+    file_key: str,
+) -> tuple[RowMaker, tuple[str, ...]]:
+    """Bind a file's `header` to the table. Returns the maker of rows and the header's unknown columns.
+
+    `file_key` identifies the file: it is the key of records of a feed without one. Raises `UnreadableFileError`
+    when the file lacks a needed column, `FeedDefinitionError` when the table cannot take the feed at all.
+    """
+    position: dict[str, int] = {}
+    unknown: list[str] = []
+    own = {column.name: column for column in shape.columns if not (column.is_generated or column.is_identity)}
+    reserved = LINEAGE_NAMES | feed.derive.keys()
+    by_landed_name = {landed.casefold(): column for landed, column in feed.columns.items()}
+    for index, landed in enumerate(header):
+        column = by_landed_name.get(landed.casefold()) or _same_name(landed, own, by_landed_name)
+        if column is None or column not in own or column in reserved:
+            unknown.append(landed)
+        elif column in position:
+            raise UnreadableFileError(
+                "duplicate_column",
+                f"columns {header[position[column]]!r} and {landed!r} both mean {column}",
+                "keep one of them, or map them under `columns` in the feed",
+            )
+        else:
+            position[column] = index
+    required = needed_columns(feed, table, shape)
+    if missing := sorted(required - position.keys()):
+        landed_names = {column: landed for landed, column in feed.columns.items()}
+        wanted = ", ".join(landed_names.get(column, column) for column in missing)
+        raise UnreadableFileError(
+            "missing_column",
+            f"no column {wanted}; the file has {', '.join(header) or 'none'}",
+            "add it to the file, or map its name under `columns` in the feed",
+        )
+    fields = [_field_of(feed, own[name], position[name], name in required) for name in own if name in position]
+    return RowMaker(feed, fields, table, landing_day, file_key), tuple(unknown)
+
+
+def needed_columns(feed: Feed, table: Table, shape: TableShape) -> set[str]:
+    """Table columns without which no row of the feed can be loaded."""
+    derived = {target: call.column for target, call in feed.derivations.items()}
+    needed = {*feed.require, *feed.key}
+    if table.time is not None:
+        needed.add(table.time)
+    for column in shape.columns:
+        given = column.has_default or column.is_generated or column.is_identity or column.name in LINEAGE_NAMES
+        if not column.is_nullable and not given:
+            needed.add(column.name)
+    return {derived.get(column) or column for column in needed}
+
+
+def known_names(feed: Feed, shape: TableShape) -> list[str]:
+    """Every column name that a file of the feed may use, landed names first."""
+    mapped = set(feed.columns.values())
+    own = [c.name for c in shape.columns if not (c.is_generated or c.is_identity) and c.name not in mapped]
+    return [*feed.columns, *own]
+
+
+def _same_name(landed: str, own: Mapping[str, object], mapped: dict[str, str]) -> str | None:
+    name = re.sub(r"[^0-9a-z]+", "_", landed.casefold()).strip("_")
+    return name if name in own and name not in mapped.values() else None
+
+
+def _field_of(feed: Feed, column: ColumnShape, index: int, required: bool) -> _Field:
+    name, type_name = column.name, column.base_type_name
+    form = ColumnFormat(feed.formats.get(name), feed.time_zone)
+    convert = converter(type_name, form, column.enum_labels or None)
+    if convert is None:
+        raise FeedDefinitionError(
+            f"feed {feed.key_name}: column {name} of {feed.system}.{feed.table} has type {type_name}, which a feed "
+            "cannot load; use one of the supported types, or leave the column out of the feed"
+        )
+    rule = feed.rules.get(name)
+    bulk = None if column.enum_labels else bulk_converter(type_name, form, convert)
+    return _Field(
+        index,
+        name,
+        required,
+        convert if rule is None else _with_rule(convert, rule, name),
+        bulk,
+        rule,
+    )
+
+
+def _with_rule(convert: Converter, rule: Rule, name: str) -> Converter:
+    checks = _checks(rule)
+
+    def checked(value: object) -> str:
+        text = convert(value)
+        for holds, meaning in checks:
+            if not holds(text, str(value)):
+                raise BadValue(
+                    "breaks_rule",
+                    f"{name} is {shown(value)}, it must be {meaning}",
+                    "correct the record",
+                )
+        return text
+
+    return checked
+
+
+def _checks(rule: Rule) -> list[tuple[Check, str]]:
+    found: list[tuple[Check, str]] = [_bound_check(name, bound) for name, bound in rule.bounds.items()]
+    if rule.one_of:
+        allowed = frozenset(str(word) for word in rule.one_of)
+        found.append(
+            (
+                lambda text, value: value in allowed or text in allowed,
+                f"one of {', '.join(sorted(allowed))}",
+            )
+        )
+    if rule.matches:
+        pattern = re.compile(rule.matches)
+        found.append(
+            (
+                lambda _, value: pattern.fullmatch(value) is not None,
+                f"of the form {rule.matches}",
+            )
+        )
+    if (limit := rule.max_length) is not None:
+        found.append((lambda _, value: len(value) <= limit, f"at most {limit} characters"))
+    return found
+
+
+def _bound_check(name: str, bound: Decimal | dt.date) -> tuple[Check, str]:
+    read: Callable[[str], Any] = Decimal if isinstance(bound, Decimal) else _read_date
+    compare = {
+        "greater_than": operator.gt,
+        "at_least": operator.ge,
+        "less_than": operator.lt,
+        "at_most": operator.le,
+    }
+    holds = compare[name]
+    return (lambda text, _: holds(read(text), bound)), f"{name.replace('_', ' ')} {bound}"
+
+
+def _hash(text: str) -> str:
+    """128 bits of BLAKE2b (RFC 7693) as 32 hexadecimal digits, which PostgreSQL reads as a UUID."""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _read_date(text: str) -> dt.date:
+    return dt.date.fromisoformat(text[:10])
+
+
+def _revision_number(text: str) -> str:
+    """A revision as one sortable integer: itself, or microseconds since 1970 for a time."""
+    if text is NULL or text.lstrip("-").isdigit():
+        return text
+    moment = dt.datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    return str((moment - _EPOCH) // dt.timedelta(microseconds=1))

@@ -1,0 +1,55 @@
+"""The faults of landed data, each with a reason (a word), a detail (what was seen) and a remedy.
+
+A `BadValue` or `BadRecord` costs one row, an `UnreadableFileError` the whole file; both end in
+`longbox.quarantine`. Reasons are a closed list (`REASONS`): the docs and the tests read it.
+"""
+
+from resources.errors import LongboxError, RetryableError
+
+REASONS: dict[str, str] = {
+    "missing_value": "a required field is empty",
+    "not_a_number": "the text is not a plain decimal number",
+    "out_of_range": "the value does not fit the column's type or the platform's bounds",
+    "too_many_decimals": "the number has more decimals than the column keeps",
+    "not_a_date": "the text is not a date that exists",
+    "not_a_time": "the text is not a time that exists",
+    "future": "the event is later than the landing day plus one",
+    "expired": "the event is older than what the table keeps",
+    "breaks_rule": "the value breaks a rule of the feed",
+    "wrong_type": "the value cannot be read as the column's type",
+    "not_in_list": "the value is not one of the column's labels",
+    "too_long": "the text is longer than the column or the record limit",
+    "invalid_text": "the row holds bytes that are not valid in the feed's encoding",
+    "nul_byte": "the row holds a NUL byte, which PostgreSQL cannot store",
+    "column_count": "the row has more or fewer fields than the header",
+    "malformed": "the row cannot be parsed",
+    "refused_by_table": "a constraint of the table refused the row",
+    "truncated": "the file ends in the middle",
+    "unreadable": "the file cannot be read in any known format",
+    "missing_column": "the file lacks a column that the feed needs",
+    "duplicate_column": "the file has two columns for one column of the table",
+}
+
+
+class BadValue(Exception):
+    """A field that cannot be loaded. Caught by the loader, never shown as an error of its own."""
+
+    def __init__(self, reason: str, detail: str, remedy: str) -> None:
+        super().__init__(reason, detail, remedy)
+        self.reason, self.detail, self.remedy = reason, detail, remedy
+
+
+class BadRecord(BadValue):
+    """A record that cannot be taken apart into fields."""
+
+
+class UnreadableFileError(LongboxError):
+    """A landed file that is quarantined whole; its other files load all the same."""
+
+    def __init__(self, reason: str, detail: str, remedy: str) -> None:
+        super().__init__(f"{reason}: {detail}; {remedy}")
+        self.reason, self.detail, self.remedy = reason, detail, remedy
+
+
+class FileChangedError(RetryableError):
+    """A landed file was replaced or removed while it was read; nothing of it was kept."""

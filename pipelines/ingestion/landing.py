@@ -1,0 +1,84 @@
+"""The landing zone: `landing/<system>/<feed>/<YYYY-MM-DD>/<file>` in the object store.
+
+Where files are put, and which are there. Nothing here reads a file's content.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.catalog.model import Feed
+from resources.errors import UserError
+from resources.object_store import ObjectInfo, ObjectStore
+
+
+def landing_days(store: ObjectStore, feed: Feed) -> list[dt.date]:
+    """The landing days that have a folder, in order. Folders that are no date are left out (`strange_folders`)."""
+    days = (_day_of(name) for name in store.list_folders(feed.prefix))
+    return sorted(day for day in days if day is not None)
+
+
+def strange_folders(store: ObjectStore, feed: Feed) -> list[str]:
+    """Folders of the feed that are not a landing day: files in them are never read, so they are reported."""
+    return [name for name in store.list_folders(feed.prefix) if _day_of(name) is None]
+
+
+def files_of_day(store: ObjectStore, feed: Feed, landing_day: dt.date) -> Iterator[ObjectInfo]:
+    """The landed files of a day, by name."""
+    return store.list(f"{feed.prefix}{landing_day.isoformat()}/")
+
+
+def land_file(
+    store: ObjectStore,
+    feed: Feed,
+    path: Path,
+    landing_day: dt.date,
+    *,
+    replace: bool = False,
+) -> str:
+    """Put a local file into the landing zone and return its path there. The same content again changes nothing.
+
+    Raises `UserError` when the file cannot be read, when the day is before the feed begins, or when another file of
+    that name landed on that day and `replace` is not set.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; give the path of a file to land")
+    if landing_day < feed.starts_on:
+        raise UserError(
+            f"{landing_day} is before feed {feed.key_name} starts ({feed.starts_on}); "
+            "choose a later --date, or move `starts_on` in its system.yaml"
+        )
+    target = f"{feed.prefix}{landing_day.isoformat()}/{path.name}"
+    present = store.head(target)
+    if present is not None:
+        if present.size_bytes == path.stat().st_size and _sha256(store.read(target)) == _sha256(_chunks(path)):
+            return target
+        if not replace:
+            raise UserError(
+                f"{target} has landed already with other content; give the file another name, "
+                "or --replace to overwrite what landed"
+            )
+    store.put(target, path)
+    return target
+
+
+def _day_of(name: str) -> dt.date | None:
+    try:
+        day = dt.date.fromisoformat(name)
+    except ValueError:
+        return None
+    return day if day.isoformat() == name else None
+
+
+def _sha256(chunks: Iterator[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk

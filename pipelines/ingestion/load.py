@@ -1,0 +1,359 @@
+"""Loading landed files: one file is one transaction, one landing day is all of its files.
+
+The order of events for a file: fingerprint it, ask whether its content is known, stream it in chunks (parsing the
+next chunk while PostgreSQL works on the last), close its account, commit. A kill at any point leaves nothing of the
+file, or all of it. Rules of identity and time: DESIGN, "Rules that settle things".
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import psycopg
+
+from pipelines.catalog.model import Feed, System
+from pipelines.catalog.partitions import ensure_periods, span_of
+from pipelines.catalog.shape import table_shape
+from pipelines.ingestion.binding import bind, known_names
+from pipelines.ingestion.decode import Content, decompressed, fingerprint
+from pipelines.ingestion.errors import (
+    FileChangedError,
+    UnreadableFileError,
+)
+from pipelines.ingestion.formats import CsvRecords, JsonRecords, Records, open_records
+from pipelines.ingestion.landing import files_of_day
+from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
+from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
+from pipelines.ingestion.writer import (
+    QUERIES,
+    ChunkWriter,
+    Target,
+    storable,
+)
+from resources.database import Connection, Database
+from resources.errors import LongboxError, ObjectMissingError
+from resources.object_store import ObjectInfo, ObjectStore
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What loading the files of one feed needs. `owner` may make partitions, `database` may not."""
+
+    database: Database
+    owner: Database
+    store: ObjectStore
+    system: System
+    feed: Feed
+    run_id: str | None = None
+    chunk_rows: int = CHUNK_ROWS
+    _periods_seen: set[dt.date] = field(default_factory=set)
+
+    @property
+    def asset(self) -> str:
+        """The asset whose day results these are: `<system>/<table>`."""
+        return f"{self.system.name}/{self.feed.table}"
+
+    def load_day(self, landing_day: dt.date) -> DayLoad:
+        """Load every file of a landing day that is not loaded yet. Idempotent; bad data never raises.
+
+        Each file is a transaction of its own. Records the outcome in `longbox.day_results`. Raises `LongboxError`
+        when the store or the database is away; what was committed before stays, running again completes.
+        """
+        vanished: list[str] = []
+        files: list[FileLoad] = []
+        with self.database.connection() as connection:
+            target = self.target(connection)
+            earlier = _loads_of_day(connection, target.feed_id, landing_day)
+        for info in files_of_day(self.store, self.feed, landing_day):
+            name = info.path.removeprefix(f"{self.feed.prefix}{landing_day.isoformat()}/")
+            seen = _unchanged(earlier.get(name, []), info, self.feed.version)
+            try:
+                files.append(seen or self._load_file(target, info, name, landing_day))
+            except (ObjectMissingError, FileChangedError) as error:
+                vanished.append(str(error))
+        return self._close_day(target, landing_day, files, vanished)
+
+    def target(self, connection: Connection) -> Target:
+        """The feed's table as the database has it, and the feed's number."""
+        table = self.system.tables[self.feed.table]
+        shape = table_shape(connection, self.system.name, self.feed.table)
+        row = connection.execute(QUERIES["feed_id"], {"system": self.system.name, "feed": self.feed.name}).fetchone()
+        unit = table.partition
+
+        def ensure(days: set[dt.date]) -> None:
+            if unit is None:
+                return
+            starts = {span_of(day, unit).lower for day in days}
+            if not starts <= self._periods_seen:
+                ensure_periods(self.owner, self.system.name, self.feed.table, starts, unit)
+                self._periods_seen.update(starts)
+
+        return Target(cast(tuple[int], row)[0], self.system.name, self.feed.table, shape, ensure)
+
+    def _load_file(self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date) -> FileLoad:
+        account = {
+            "feed_id": target.feed_id, "landing_day": landing_day, "file_name": name, "run_id": self.run_id,
+            "catalogue_version": self.feed.version, "object_e_tag": info.e_tag, "object_bytes": info.size_bytes,
+            "content_bytes": None, "landed_rows": 0, "original_load_id": None, "header": None, "report": "{}",
+        }  # fmt: skip
+        try:
+            content = fingerprint(decompressed(self.store.read(info.path)))
+            account |= {
+                "content_hash": content.sha256,
+                "content_bytes": content.size_bytes,
+            }
+            with self.database.connection() as connection:
+                connection.execute(QUERIES["lock_feed"], account)
+                return self._load_content(connection, target, info, content, account)
+        except UnreadableFileError as fault:
+            return self._quarantine_file(info, fault, account)
+
+    def _load_content(
+        self,
+        connection: Connection,
+        target: Target,
+        info: ObjectInfo,
+        content: Content,
+        account: dict[str, Any],
+    ) -> FileLoad:
+        name = account["file_name"]
+        known = connection.execute(QUERIES["load_with_content"], account).fetchone()
+        if known is not None:
+            load_id, landed, day, known_name = cast(tuple[int, int, dt.date, str], known)
+            if (day, known_name) == (account["landing_day"], name):
+                connection.execute(QUERIES["note_object"], account | {"load_id": load_id})
+                return FileLoad(name, "seen", landed=landed)
+            connection.execute(
+                QUERIES["record_load"],
+                account
+                | {
+                    "status": "duplicate",
+                    "landed_rows": landed,
+                    "original_load_id": load_id,
+                },
+            )
+            connection.execute(QUERIES["close_file_faults"], account)
+            return FileLoad(
+                name,
+                "duplicate",
+                landed=landed,
+                duplicate=landed,
+                bytes_read=info.size_bytes,
+            )
+        hashed = _Hashed(decompressed(self.store.read(info.path)))
+        records = open_records(
+            iter(hashed), content.head, name, encoding=self.feed.encoding, delimiter=self.feed.delimiter,
+            wanted=known_names(self.feed, target.shape),
+        )  # fmt: skip
+        return self._load_records(connection, target, records, hashed, content, account)
+
+    def _load_records(
+        self, connection: Connection, target: Target, records: Records, hashed: "_Hashed", content: Content,
+        account: dict[str, Any],
+    ) -> FileLoad:  # fmt: skip
+        stream = iter(records)
+        first = next(stream, None)
+        if first is None:
+            hashed.expect(content)
+            connection.execute(QUERIES["record_load"], account | {"status": "empty"})
+            return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
+        table = self.system.tables[self.feed.table]
+        maker, unknown = bind(
+            self.feed, table, target.shape, records.header,
+            landing_day=account["landing_day"], file_key=content.sha256.hex(),
+        )  # fmt: skip
+        header = json.dumps(describe_header(records))
+        row = connection.execute(QUERIES["record_load"], account | {"status": "loaded", "header": header}).fetchone()
+        load_id = cast(tuple[int], row)[0]
+        writer = ChunkWriter(
+            connection, target, maker.columns, load_id=load_id, landing_day=account["landing_day"],
+            file_name=account["file_name"], run_id=self.run_id,
+        )  # fmt: skip
+        counts = write_all(writer, collect(maker, records, _chain(first, stream), self.chunk_rows))
+        hashed.expect(content)
+        if isinstance(records, JsonRecords):
+            unknown = tuple(sorted(records.unknown))
+        closing = {
+            "load_id": load_id, "report": json.dumps({"unknown_columns": unknown} if unknown else {}),
+            "landed_rows": counts.landed, "loaded_rows": counts.loaded, "duplicate_rows": counts.duplicate,
+            "quarantined_rows": counts.quarantined,
+        }  # fmt: skip
+        connection.execute(QUERIES["close_load"], closing)
+        connection.execute(QUERIES["close_file_faults"], account)
+        connection.execute(QUERIES["close_rows_read_again"], account | {"load_id": load_id})
+        return FileLoad(
+            account["file_name"], "loaded", counts.landed, counts.loaded, counts.duplicate, counts.quarantined,
+            unknown_columns=unknown, bytes_read=account["object_bytes"],
+        )  # fmt: skip
+
+    def _quarantine_file(self, info: ObjectInfo, fault: UnreadableFileError, account: dict[str, Any]) -> FileLoad:
+        """Put a whole file aside: it is known by the bytes of the object, as its content cannot be read."""
+        digest = hashlib.sha256()
+        for chunk in self.store.read(info.path):
+            digest.update(chunk)
+        whole = account | {
+            "content_hash": digest.digest(),
+            "content_bytes": None,
+            "status": "quarantined",
+        }
+        faults = {
+            "reason": fault.reason,
+            "detail": storable(fault.detail),
+            "remedy": storable(fault.remedy),
+        }
+        with self.database.connection() as connection:
+            connection.execute(QUERIES["lock_feed"], whole)
+            row = connection.execute(QUERIES["record_load"], whole).fetchone()
+            connection.execute(
+                QUERIES["quarantine_file"],
+                whole | faults | {"load_id": cast(tuple[int], row)[0]},
+            )
+        return FileLoad(
+            account["file_name"],
+            "quarantined",
+            reason=f"{fault.reason}: {fault.detail}",
+            bytes_read=info.size_bytes,
+        )
+
+    def _close_day(
+        self,
+        target: Target,
+        landing_day: dt.date,
+        files: Sequence[FileLoad],
+        vanished: Sequence[str],
+    ) -> DayLoad:
+        day = {"feed_id": target.feed_id, "landing_day": landing_day}
+        with self.database.connection() as connection:
+            totals = cast(
+                tuple[int, int, int, int],
+                connection.execute(QUERIES["day_totals"], day).fetchone(),
+            )
+            faults = connection.execute(QUERIES["open_file_faults"], day).fetchall()
+            problems = [f"{name} is quarantined whole ({reason}: {detail})" for name, reason, detail in faults]
+            result = DayLoad(landing_day, tuple(files), *totals, problems=(*problems, *vanished))
+            record_day(
+                connection,
+                self.asset,
+                landing_day,
+                result.outcome,
+                result.counts(),
+                result.problems,
+                self.run_id,
+            )
+        return result
+
+
+def record_day(
+    connection: Connection, asset: str, landing_day: dt.date, outcome: str, counts: dict[str, int],
+    problems: Sequence[str], run_id: str | None,
+) -> None:  # fmt: skip
+    """Note what became of a landing day at a stage: later stages take only the days that did not fail."""
+    connection.execute(
+        QUERIES["record_day"],
+        {"asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": json.dumps(counts),
+         "problems": json.dumps([storable(problem) for problem in problems]), "run_id": run_id},
+    )  # fmt: skip
+
+
+def load_days(
+    loader: Loader,
+    days: Sequence[dt.date],
+    on_day: Callable[[DayLoad | DayFailure], None] | None = None,
+) -> list[DayLoad | DayFailure]:
+    """Load several landing days. A day that fails is recorded as failed and does not stop the others."""
+    results: list[DayLoad | DayFailure] = []
+    for day in days:
+        result: DayLoad | DayFailure
+        try:
+            result = loader.load_day(day)
+        except (LongboxError, psycopg.Error) as error:
+            result = DayFailure(day, error)
+            _record_failure(loader, result)
+        results.append(result)
+        if on_day is not None:
+            on_day(result)
+    return results
+
+
+def _record_failure(loader: Loader, failure: DayFailure) -> None:
+    try:
+        with loader.database.connection() as connection:
+            problems = [f"{type(failure.error).__name__}: {failure.error}"]
+            record_day(
+                connection,
+                loader.asset,
+                failure.landing_day,
+                "failed",
+                {},
+                problems,
+                loader.run_id,
+            )
+    except LongboxError:
+        return  # the database itself is away: the caller reports the day all the same
+
+
+def describe_header(records: Records) -> dict[str, Any]:
+    """What a replay needs to read a quarantined row's text again."""
+    kind = "csv" if isinstance(records, CsvRecords) else "json"
+    described: dict[str, Any] = {"format": kind, "names": records.header}
+    if isinstance(records, CsvRecords):
+        described["delimiter"] = records.delimiter
+    return described
+
+
+class _Hashed:
+    """Passes chunks through and hashes them, to show that what was loaded is what was looked at."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self._digest.update(chunk)
+            yield chunk
+
+    def expect(self, content: Content) -> None:
+        for chunk in self._chunks:
+            self._digest.update(chunk)
+        if self._digest.digest() != content.sha256:
+            raise FileChangedError("the file was replaced while it was read; nothing of it was kept, run the day again")
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _loads_of_day(connection: Connection, feed_id: int, landing_day: dt.date) -> dict[str, list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    rows = connection.execute(QUERIES["loads_of_day"], {"feed_id": feed_id, "landing_day": landing_day})
+    for row in rows:
+        found.setdefault(cast(str, row[0]), []).append(row[1:])
+    return found
+
+
+def _unchanged(earlier: Sequence[tuple[Any, ...]], info: ObjectInfo, version: str) -> FileLoad | None:
+    """The account of an object that was read before in this version of the feed and is the same by tag and size."""
+    for (
+        status,
+        e_tag,
+        size,
+        known_version,
+        landed,
+        loaded,
+        duplicate,
+        quarantined,
+        name,
+    ) in earlier:
+        if e_tag is not None and (e_tag, size, known_version) == (
+            info.e_tag,
+            info.size_bytes,
+            version,
+        ):
+            kept = "quarantined" if status == "quarantined" else "seen"
+            return FileLoad(name, kept, landed, loaded, duplicate, quarantined)
+    return None

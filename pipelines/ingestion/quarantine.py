@@ -1,0 +1,251 @@
+"""The quarantine: rows and files that did not load, with their text, until they are replayed or dismissed.
+
+`replay` judges rows anew under today's catalogue; those that load keep the file, line and landing day they came with.
+Nothing is ever deleted here: a row changes its state.
+"""
+
+import csv
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pipelines.catalog.model import Feed
+from pipelines.ingestion.binding import FaultyColumn, bind, known_names
+from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
+from pipelines.ingestion.formats import RAW_TEXT_LIMIT
+from pipelines.ingestion.load import Loader
+from pipelines.ingestion.writer import QUERIES, Chunk, ChunkWriter, Target, storable
+from resources.database import Connection, Database
+from resources.errors import UserError
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """One entry of the quarantine. `line` is None for a file that was put aside whole."""
+
+    quarantine_id: int
+    feed: str
+    landing_day: dt.date
+    file_name: str
+    line: int | None
+    column: str | None
+    reason: str
+    detail: str
+    remedy: str
+    status: str
+    raw_text: str | None
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay did: rows that loaded, that were known already, that stay (with their newest reason)."""
+
+    loaded: int
+    duplicate: int
+    remaining: int
+    landing_days: tuple[dt.date, ...]
+
+
+def list_quarantine(
+    database: Database, *, feed: str | None = None, reason: str | None = None, status: str | None = "open",
+    landing_day: dt.date | None = None, limit: int = 100,
+) -> list[QuarantinedRow]:  # fmt: skip
+    """Entries, oldest first, at most `limit`; every filter is optional."""
+    with database.connection() as connection:
+        rows = connection.execute(
+            QUERIES["list_quarantine"],
+            {
+                "feed": feed,
+                "reason": reason,
+                "status": status,
+                "landing_day": landing_day,
+                "limit": limit,
+            },
+        ).fetchall()
+    return [QuarantinedRow(*cast(Any, row)) for row in rows]
+
+
+def count_quarantine(database: Database, *, status: str = "open") -> list[tuple[str, str, int]]:
+    """How many entries there are, by feed and reason."""
+    with database.connection() as connection:
+        rows = connection.execute(QUERIES["count_quarantine"], {"status": status}).fetchall()
+    return cast(list[tuple[str, str, int]], rows)
+
+
+def show_quarantined(database: Database, quarantine_id: int) -> QuarantinedRow:
+    """One entry with its text. Raises `UserError` when there is none of that number."""
+    with database.connection() as connection:
+        row = connection.execute(QUERIES["show_quarantined"], {"quarantine_id": quarantine_id}).fetchone()
+    if row is None:
+        raise UserError(f"there is no quarantined row {quarantine_id}; `longbox quarantine list` shows what there is")
+    return QuarantinedRow(*cast(Any, row))
+
+
+def dismiss(database: Database, quarantine_ids: Sequence[int]) -> int:
+    """Write entries off: they stay on record, are no longer open, and no longer make their day incomplete."""
+    with database.connection() as connection:
+        return connection.execute(QUERIES["dismiss_quarantined"], {"ids": list(quarantine_ids)}).rowcount
+
+
+def replay(loader: Loader, quarantine_ids: Sequence[int] | None = None) -> Replay:
+    """Judge the open rows of a feed (all, or those named) anew and load those that pass. One transaction a file.
+
+    Files put aside whole are not touched: land a good file under the same name and run its day.
+    """
+    loaded = duplicate = remaining = 0
+    days: set[dt.date] = set()
+    with loader.database.connection() as connection:
+        parameters = {
+            "feed": loader.feed.key_name,
+            "ids": None if quarantine_ids is None else list(quarantine_ids),
+        }
+        load_ids = [cast(tuple[int], row)[0] for row in connection.execute(QUERIES["loads_to_replay"], parameters)]
+    for load_id in load_ids:
+        with loader.database.connection() as connection:
+            result = _replay_load(connection, loader, load_id, parameters["ids"])
+        loaded, duplicate, remaining = (
+            loaded + result[0],
+            duplicate + result[1],
+            remaining + result[2],
+        )
+        if result[0]:
+            days.add(result[3])
+    return Replay(loaded, duplicate, remaining, tuple(sorted(days)))
+
+
+def _replay_load(connection: Connection, loader: Loader, load_id: int, ids: object) -> tuple[int, int, int, dt.date]:
+    target = loader.target(connection)
+    connection.execute(QUERIES["lock_feed"], {"feed_id": target.feed_id})
+    load = connection.execute(QUERIES["load_to_replay"], {"load_id": load_id}).fetchone()
+    landing_day, file_name, content_hash, header = cast(tuple[dt.date, str, bytes, dict[str, Any]], load)
+    rows = cast(
+        list[tuple[int, int, int, str, str]],
+        connection.execute(QUERIES["rows_to_replay"], {"load_id": load_id, "ids": ids}).fetchall(),
+    )
+    loaded = duplicate = remaining = 0
+    for names, group in _by_header(rows, header, loader.feed, known_names(loader.feed, target.shape)):
+        new, known, kept = _replay_rows(
+            connection, loader, target, names, group,
+            load_id=load_id, landing_day=landing_day, file_name=file_name, file_key=content_hash.hex(),
+        )  # fmt: skip
+        loaded, duplicate, remaining = loaded + new, duplicate + known, remaining + kept
+    connection.execute(
+        QUERIES["account_replay"],
+        {"load_id": load_id, "loaded": loaded, "duplicate": duplicate},
+    )
+    return loaded, duplicate, remaining, landing_day
+
+
+def _replay_rows(
+    connection: Connection, loader: Loader, target: Target, names: Sequence[str],
+    group: "Sequence[tuple[int, int, int, Any]]", *, load_id: int, landing_day: dt.date, file_name: str, file_key: str,
+) -> tuple[int, int, int]:  # fmt: skip
+    """Replay rows that share a header. Returns how many loaded, were known, and stay."""
+    table = loader.system.tables[loader.feed.table]
+    chunk, closed, kept = Chunk(), [], 0
+    try:
+        maker, _ = bind(
+            loader.feed,
+            table,
+            target.shape,
+            names,
+            landing_day=landing_day,
+            file_key=file_key,
+        )
+    except UnreadableFileError:
+        return 0, 0, len(group)
+    for quarantine_id, ordinal, line, record in group:
+        fault: BadValue | None = record if isinstance(record, BadRecord) else None
+        if fault is None:
+            rows, faults = maker.rows([record], [line])
+            fault = faults.get(0)
+        if fault is None:
+            chunk.add(ordinal, line, rows[0])
+            closed.append((quarantine_id, ordinal))
+        else:
+            kept += 1
+            column = fault.column if isinstance(fault, FaultyColumn) else None
+            connection.execute(
+                QUERIES["judge_again"],
+                {"quarantine_id": quarantine_id, "column": column, "reason": fault.reason,
+                 "detail": storable(fault.detail), "remedy": storable(fault.remedy)},
+            )  # fmt: skip
+    if not chunk.rows:
+        return 0, 0, kept
+    writer = ChunkWriter(
+        connection, target, maker.columns, load_id=load_id, landing_day=landing_day, file_name=file_name,
+        run_id=loader.run_id,
+    )  # fmt: skip
+    loaded, refused = writer.write_without_quarantine(chunk)
+    passed = [quarantine_id for quarantine_id, ordinal in closed if ordinal not in refused]
+    connection.execute(QUERIES["close_replayed"], {"ids": passed})
+    return loaded, len(passed) - loaded, kept + len(closed) - len(passed)
+
+
+def _by_header(
+    rows: "Sequence[tuple[int, int, int, str, str]]", header: dict[str, Any], feed: Feed, wanted: Sequence[str]
+) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]]]]":
+    """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows."""
+    as_landed: list[tuple[int, int, int, Any]] = []
+    by_name: list[tuple[int, int, int, Any]] = []
+    landed_names = {column: landed for landed, column in feed.columns.items()}
+    for quarantine_id, ordinal, line, reason, text in rows:
+        place = (quarantine_id, ordinal, line)
+        if reason == "refused_by_table":  # its text is the row as the table was to get it
+            by_name.append((*place, _json_record(text, wanted, landed_names)))
+        elif header["format"] == "csv":
+            as_landed.append((*place, _csv_record(text, header)))
+        else:
+            by_name.append((*place, _json_record(text, wanted, {})))
+    if as_landed:
+        yield header["names"], as_landed
+    if by_name:
+        yield wanted, by_name
+
+
+def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
+    if len(text) >= RAW_TEXT_LIMIT:
+        return BadRecord(
+            "too_long",
+            "only the beginning of the row was kept",
+            "land it again in a new file",
+        )
+    try:
+        record = next(
+            csv.reader(
+                text.splitlines(keepends=True),
+                delimiter=header["delimiter"],
+                strict=True,
+            ),
+            [],
+        )
+    except csv.Error as error:
+        return BadRecord(
+            "malformed",
+            f"the line is not valid CSV ({error})",
+            "land it again, corrected",
+        )
+    if len(record) != len(header["names"]):
+        return BadRecord(
+            "column_count",
+            f"{len(record)} fields, the header has {len(header['names'])}",
+            "land it again, corrected",
+        )
+    return record
+
+
+def _json_record(text: str, wanted: Sequence[str], landed_names: Mapping[str, str]) -> "list[Any] | BadRecord":
+    try:
+        item = json.loads(text)
+    except ValueError as error:
+        return BadRecord(
+            "malformed",
+            f"the line is not valid JSON ({error})",
+            "land it again, corrected",
+        )
+    if not isinstance(item, dict):
+        return BadRecord("malformed", "the line is not a JSON object", "land it again, corrected")
+    values = {landed_names.get(name, name): value for name, value in item.items()}
+    return [values.get(name) for name in wanted]

@@ -1,0 +1,53 @@
+"""The proof of promise 2 for a landing day: the accounts of its files against the rows that are in the table."""
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import cast
+
+from psycopg import sql
+
+from pipelines.catalog.model import Feed
+from pipelines.ingestion.writer import QUERIES
+from resources.database import Database
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """A day's account and, beside it, the rows counted in the table. `problems` is empty when all agrees."""
+
+    landing_day: dt.date
+    landed_rows: int
+    loaded_rows: int
+    duplicate_rows: int
+    quarantined_rows: int
+    table_rows: int
+    problems: tuple[str, ...]
+    file_faults: tuple[str, ...]
+
+
+def reconcile(database: Database, feed: Feed, landing_day: dt.date) -> Reconciliation:
+    """Check landed = loaded + duplicate + quarantined, and that the loaded rows are in the table. Reads only."""
+    with database.connection() as connection:
+        found = connection.execute(QUERIES["feed_id"], {"system": feed.system, "feed": feed.name}).fetchone()
+        day = {"feed_id": cast(tuple[int], found)[0], "landing_day": landing_day}
+        totals = cast(
+            tuple[int, int, int, int],
+            connection.execute(QUERIES["day_totals"], day).fetchone(),
+        )
+        table = sql.Identifier(feed.system, feed.table)
+        counted = connection.execute(QUERIES.compose("raw_rows_of_day", table=table), day).fetchone()
+        open_rows = connection.execute(QUERIES["open_rows_of_day"], day).fetchone()
+        faults = connection.execute(QUERIES["open_file_faults"], day).fetchall()
+    landed, loaded, duplicate, quarantined = totals
+    table_rows, kept = cast(tuple[int], counted)[0], cast(tuple[int], open_rows)[0]
+    problems = []
+    if landed != loaded + duplicate + quarantined:
+        problems.append(f"landed {landed} is not loaded {loaded} + duplicate {duplicate} + quarantined {quarantined}")
+    if table_rows != loaded:
+        problems.append(f"{loaded} rows were loaded, {feed.system}.{feed.table} has {table_rows} of them")
+    if kept != quarantined:
+        problems.append(f"{quarantined} rows were quarantined, the quarantine keeps {kept} of them")
+    return Reconciliation(
+        landing_day, landed, loaded, duplicate, quarantined, table_rows, tuple(problems),
+        tuple(f"{name}: {reason}, {detail}" for name, reason, detail in faults),
+    )  # fmt: skip

@@ -1,0 +1,186 @@
+-- Loading one landed file: staging, the registry of record keys, the table, quarantine, the account.
+-- All of it runs in the transaction of the file, under the feed's advisory lock.
+
+-- name: lock_feed
+-- One file of a feed at a time: two runs of the same day wait for each other instead of meeting in the registry.
+SELECT pg_advisory_xact_lock(hashtextextended('longbox.feed', %(feed_id)s))
+
+-- name: feed_id
+-- The number of a feed, made when first seen. Relies on the unique key (system, feed).
+INSERT INTO longbox.feeds (system, feed) VALUES (%(system)s, %(feed)s)
+ON CONFLICT (system, feed) DO UPDATE SET feed = excluded.feed
+RETURNING feed_id
+
+-- name: loads_of_day
+-- Everything known of a landing day's files, newest first: a file that was read and did not change is not read again.
+SELECT file_name, status, object_e_tag, object_bytes, catalogue_version,
+       landed_rows, loaded_rows, duplicate_rows, quarantined_rows, file_name
+FROM longbox.loads
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
+ORDER BY load_id DESC
+
+-- name: load_with_content
+-- The load that holds the rows of this content, under whatever name or day it came first. Uses loads_one_per_content.
+SELECT load_id, landed_rows, landing_day, file_name FROM longbox.loads
+WHERE feed_id = %(feed_id)s AND content_hash = %(content_hash)s AND catalogue_version = %(catalogue_version)s
+  AND status = 'loaded'
+
+-- name: record_load
+-- Open the account of a file. The same object read again in the same version replaces what was said of it before
+-- (an empty file, one quarantined whole); a load that holds rows is never replaced.
+INSERT INTO longbox.loads (feed_id, landing_day, file_name, content_hash, catalogue_version, status, object_e_tag,
+                           object_bytes, content_bytes, landed_rows, duplicate_rows, original_load_id, header, report,
+                           run_id)
+VALUES (%(feed_id)s, %(landing_day)s, %(file_name)s, %(content_hash)s, %(catalogue_version)s, %(status)s,
+        %(object_e_tag)s, %(object_bytes)s, %(content_bytes)s, %(landed_rows)s, %(landed_rows)s, %(original_load_id)s,
+        %(header)s, %(report)s, %(run_id)s)
+ON CONFLICT (feed_id, landing_day, file_name, content_hash, catalogue_version) DO UPDATE
+   SET status = excluded.status, object_e_tag = excluded.object_e_tag, object_bytes = excluded.object_bytes,
+       content_bytes = excluded.content_bytes, landed_rows = excluded.landed_rows,
+       duplicate_rows = excluded.duplicate_rows, original_load_id = excluded.original_load_id,
+       header = excluded.header, report = excluded.report, run_id = excluded.run_id, loaded_at = now()
+RETURNING load_id
+
+-- name: close_load
+-- Close the account of a file. The table's CHECK refuses one that does not add up (promise 2).
+UPDATE longbox.loads
+SET landed_rows = %(landed_rows)s, loaded_rows = %(loaded_rows)s, duplicate_rows = %(duplicate_rows)s,
+    quarantined_rows = %(quarantined_rows)s, report = %(report)s
+WHERE load_id = %(load_id)s
+
+-- name: note_object
+-- The same content under the same name and day, written again: remember the new object, so that it is not read again.
+UPDATE longbox.loads SET object_e_tag = %(object_e_tag)s, object_bytes = %(object_bytes)s WHERE load_id = %(load_id)s
+
+-- name: create_staging
+-- The rows of one chunk, typed like the table but without its constraints; and what the registry knows of them.
+CREATE TEMP TABLE ingest_rows ON COMMIT DROP AS
+SELECT 0::bigint AS ordinal, 0::bigint AS last_ordinal, 0::bigint AS line, NULL::uuid AS key_hash,
+       NULL::uuid AS content_hash, NULL::date AS event_on, NULL::bigint AS revision, false AS is_repeated, {columns}
+FROM {table} LIMIT 0
+
+-- name: create_known
+CREATE TEMP TABLE ingest_known (ordinal bigint, key_hash uuid, is_same boolean) ON COMMIT DROP
+
+-- name: copy_rows
+COPY ingest_rows (ordinal, last_ordinal, line, key_hash, content_hash, event_on, revision, is_repeated, {columns})
+FROM STDIN
+
+-- name: find_known
+-- The versions that the registry has of the chunk's keys: one probe of its primary key a row. The planner would scan
+-- the registry instead (it has no statistics of a temporary table), hence LATERAL with an inner limit it cannot undo.
+INSERT INTO ingest_known (ordinal, key_hash, is_same)
+SELECT r.ordinal, r.key_hash, k.content_hash = r.content_hash
+FROM ingest_rows r,
+     LATERAL (SELECT content_hash FROM longbox.record_keys
+              WHERE feed_id = %(feed_id)s AND key_hash = r.key_hash OFFSET 0) k
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+
+-- name: register_new
+INSERT INTO longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal)
+SELECT %(feed_id)s, r.key_hash, r.content_hash, r.event_on, r.revision, %(landing_day)s, %(load_id)s, r.last_ordinal
+FROM ingest_rows r
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+  AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+
+-- name: insert_new
+INSERT INTO {table} ({columns}, key_hash, content_hash, landing_day, load_id, line)
+SELECT {values}, r.key_hash, r.content_hash, %(landing_day)s, %(load_id)s, r.line
+FROM ingest_rows r
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+  AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+
+-- name: land_again
+-- A content that lands again counts from its last landing: day, then file name, then arrival, then line.
+UPDATE longbox.record_keys k
+SET landed_on = %(landing_day)s, load_id = %(load_id)s, ordinal = r.last_ordinal
+FROM ingest_rows r JOIN ingest_known n ON n.ordinal = r.ordinal AND n.is_same
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+  AND k.feed_id = %(feed_id)s AND k.key_hash = r.key_hash AND k.content_hash = r.content_hash
+  AND (%(landing_day)s, %(file_name)s::text COLLATE "C", %(load_id)s, r.last_ordinal)
+    > (k.landed_on, (SELECT l.file_name COLLATE "C" FROM longbox.loads l WHERE l.load_id = k.load_id), k.load_id,
+       k.ordinal)
+
+-- name: switch_versions
+-- For every key of the chunk with more than one version: mark the winner (the feed's revision, else the last landed)
+-- and note all its versions under the landing day, so that later stages recompute what any of them touches.
+WITH keys AS MATERIALIZED (
+    SELECT DISTINCT r.key_hash FROM ingest_rows r
+    WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+      AND (r.is_repeated OR EXISTS (SELECT FROM ingest_known n WHERE n.ordinal = r.ordinal AND NOT n.is_same))
+), versions AS MATERIALIZED (
+    SELECT v.key_hash, v.content_hash, v.event_on, v.is_current,
+           row_number() OVER (PARTITION BY v.key_hash ORDER BY v.revision DESC NULLS LAST, v.landed_on DESC,
+                              l.file_name COLLATE "C" DESC, v.load_id DESC, v.ordinal DESC) = 1 AS wins,
+           count(*) OVER (PARTITION BY v.key_hash) AS versions
+    FROM keys,
+         LATERAL (SELECT * FROM longbox.record_keys k
+                  WHERE k.feed_id = %(feed_id)s AND k.key_hash = keys.key_hash OFFSET 0) v
+         JOIN longbox.loads l ON l.load_id = v.load_id
+), marked AS (
+    UPDATE longbox.record_keys k SET is_current = v.wins
+    FROM versions v
+    WHERE v.versions > 1 AND v.wins <> v.is_current
+      AND k.feed_id = %(feed_id)s AND k.key_hash = v.key_hash AND k.content_hash = v.content_hash
+)
+INSERT INTO longbox.version_switches (feed_id, landing_day, key_hash, content_hash, event_on)
+SELECT %(feed_id)s, %(landing_day)s, key_hash, content_hash, event_on FROM versions WHERE versions > 1
+ON CONFLICT DO NOTHING
+
+-- name: copy_quarantine
+COPY longbox.quarantine (feed_id, load_id, landing_day, file_name, line, ordinal, column_name, reason, detail, remedy,
+                         raw_text, run_id) FROM STDIN
+
+-- name: quarantine_file
+-- A file that cannot be read at all; once, however often it is tried.
+INSERT INTO longbox.quarantine (feed_id, load_id, landing_day, file_name, reason, detail, remedy, run_id)
+SELECT %(feed_id)s, %(load_id)s, %(landing_day)s, %(file_name)s, %(reason)s, %(detail)s, %(remedy)s, %(run_id)s
+WHERE NOT EXISTS (SELECT FROM longbox.quarantine WHERE load_id = %(load_id)s AND line IS NULL AND status = 'open')
+
+-- name: close_file_faults
+-- A complete file under the same name and day repairs what was quarantined whole before it.
+UPDATE longbox.quarantine SET status = 'replayed', closed_at = now()
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND file_name = %(file_name)s AND line IS NULL
+  AND status = 'open'
+
+-- name: close_rows_read_again
+-- The same content read under a changed catalogue: its rows are judged anew, so the old verdicts are closed and
+-- accounted for as duplicates of the new reading.
+WITH closed AS (
+    UPDATE longbox.quarantine q SET status = 'replayed', closed_at = now()
+    FROM longbox.loads l
+    WHERE q.load_id = l.load_id AND l.feed_id = %(feed_id)s AND l.content_hash = %(content_hash)s
+      AND l.load_id <> %(load_id)s AND q.line IS NOT NULL AND q.status = 'open'
+    RETURNING q.load_id
+)
+UPDATE longbox.loads l
+SET quarantined_rows = quarantined_rows - c.rows, duplicate_rows = duplicate_rows + c.rows
+FROM (SELECT load_id, count(*) AS rows FROM closed GROUP BY load_id) c
+WHERE l.load_id = c.load_id
+
+-- name: day_totals
+SELECT coalesce(sum(landed_rows), 0)::bigint, coalesce(sum(loaded_rows), 0)::bigint,
+       coalesce(sum(duplicate_rows), 0)::bigint, coalesce(sum(quarantined_rows), 0)::bigint
+FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
+
+-- name: open_file_faults
+SELECT file_name, reason, detail FROM longbox.quarantine
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NULL AND status = 'open'
+ORDER BY quarantine_id
+
+-- name: raw_rows_of_day
+-- Rows of the table that landed on the day, counted in the table itself. Relies on its index on (load_id).
+SELECT count(*) FROM {table}
+WHERE load_id IN (SELECT load_id FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s)
+
+-- name: record_day
+INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
+VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s)
+ON CONFLICT (asset, landing_day) DO UPDATE
+   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
+       finished_at = now()
+
+-- name: open_rows_of_day
+-- Quarantined rows that are still accounted as such: open ones, and those an operator dismissed.
+SELECT count(*) FROM longbox.quarantine
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NOT NULL AND status <> 'replayed'

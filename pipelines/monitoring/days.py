@@ -1,0 +1,109 @@
+"""The outcome of landing days: who failed, who may go on, and the verdict over a whole run.
+
+Stages record a row a day in `longbox.day_results`; a range run reads it to hold back what follows a failed day, and to
+end with a verdict that names the bad days. The stages' own counts are not interpreted here.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from psycopg.types.json import Jsonb
+
+from resources.database import Database
+from resources.errors import LongboxError
+from resources.sql import Queries
+
+_SQL = Queries.of("pipelines.monitoring")
+
+
+class BadDaysError(LongboxError):
+    """Landing days failed, or hold a file that was quarantined whole."""
+
+    def __init__(self, bad_days: Sequence["BadDay"]) -> None:
+        self.bad_days = tuple(bad_days)
+        days = sorted({day.landing_day for day in bad_days})
+        lines = [
+            f"  {day.landing_day} {day.asset} {day.outcome}: {'; '.join(day.problems)}" for day in bad_days
+        ]
+        super().__init__(
+            f"{len(days)} landing {'day is' if len(days) == 1 else 'days are'} not complete; the others went through. "
+            "Mend what is named, then run these days again (`longbox quarantine list` shows files and rows put "
+            "aside):\n" + "\n".join(lines)
+        )
+
+
+class DayError(LongboxError):
+    """The landing day of a one-day run failed."""
+
+
+@dataclass(frozen=True)
+class BadDay:
+    """A landing day that is not complete at an asset, and why."""
+
+    landing_day: dt.date
+    asset: str
+    outcome: str
+    problems: tuple[str, ...]
+
+
+def bad_days(database: Database, assets: Sequence[str], days: Sequence[dt.date]) -> list[BadDay]:
+    """The days of `days` that failed or are incomplete at one of `assets`, in order. Reads only."""
+    with database.connection() as connection:
+        rows = connection.execute(
+            _SQL["day_outcomes"], {"assets": list(assets), "days": list(days)}
+        ).fetchall()
+    found = [
+        BadDay(day, asset, outcome, tuple(str(problem) for problem in problems))
+        for asset, day, outcome, problems in cast("list[tuple[str, dt.date, str, list[object]]]", rows)
+    ]
+    return [day for day in found if day.outcome != "complete"]
+
+
+def days_to_work_on(
+    database: Database, days: Sequence[dt.date], *, asset: str, upstream: str, run_id: str | None
+) -> list[dt.date]:
+    """`days` without those that failed at `upstream`; these are recorded as failed at `asset` too. One transaction."""
+    failed = {day.landing_day for day in bad_days(database, [upstream], days) if day.outcome == "failed"}
+    for day in sorted(failed):
+        record_day(database, asset, day, "failed", {}, [f"{upstream} failed on this day"], run_id)
+    return [day for day in days if day not in failed]
+
+
+def record_day(
+    database: Database,
+    asset: str,
+    landing_day: dt.date,
+    outcome: str,
+    counts: Mapping[str, int],
+    problems: Sequence[str],
+    run_id: str | None,
+) -> None:
+    """Note what became of a landing day at an asset. Idempotent: the newest run has the word."""
+    with database.connection() as connection:
+        connection.execute(
+            _SQL["record_day_outcome"],
+            {
+                "asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": Jsonb(dict(counts)),
+                "problems": Jsonb([problem.replace("\0", "") for problem in problems]), "run_id": run_id,
+            },
+        )  # fmt: skip
+
+
+def day_totals(database: Database, asset: str, days: Sequence[dt.date]) -> dict[str, int]:
+    """Every count that `asset` kept for `days`, summed."""
+    with database.connection() as connection:
+        rows = connection.execute(_SQL["day_totals"], {"asset": asset, "days": list(days)}).fetchall()
+    return dict(cast("list[tuple[str, int]]", rows))
+
+
+def days_without_result(database: Database, asset: str, first: dt.date, last: dt.date) -> tuple[dt.date, ...]:
+    """The days from `first` to `last` on which `asset` has no result but failures."""
+    with database.connection() as connection:
+        rows = connection.execute(
+            _SQL["days_with_result"], {"asset": asset, "first": first, "last": last}
+        ).fetchall()
+    done = {cast("tuple[dt.date]", row)[0] for row in rows}
+    every = (first + dt.timedelta(days=number) for number in range((last - first).days + 1))
+    return tuple(day for day in every if day not in done)

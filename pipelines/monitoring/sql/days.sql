@@ -1,0 +1,32 @@
+-- name: day_outcomes
+-- What became of landing days at one or more assets. Primary key (asset, landing_day).
+SELECT asset, landing_day, outcome, problems
+FROM longbox.day_results
+WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s)
+ORDER BY landing_day, asset
+
+-- name: day_totals
+-- The sums of every count that an asset kept for landing days. Primary key (asset, landing_day).
+SELECT entry.key, sum(entry.value::bigint)::bigint
+FROM longbox.day_results, jsonb_each_text(counts) AS entry
+WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
+GROUP BY entry.key
+
+-- name: record_day_outcome
+-- Notes what became of a landing day at an asset; the newest run has the word.
+INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id, finished_at)
+VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s, now())
+ON CONFLICT (asset, landing_day) DO UPDATE
+SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
+    finished_at = excluded.finished_at
+
+-- name: days_with_result
+-- The landing days on which an asset has a result. Primary key (asset, landing_day).
+SELECT landing_day FROM longbox.day_results
+WHERE asset = %(asset)s AND landing_day BETWEEN %(first)s AND %(last)s AND outcome <> 'failed'
+
+-- name: read_files
+-- The objects of landing days that a load accounts for, whatever became of them. Index loads (feed_id, landing_day).
+SELECT loads.landing_day, loads.file_name, loads.object_e_tag, loads.object_bytes
+FROM longbox.loads JOIN longbox.feeds USING (feed_id)
+WHERE feeds.system = %(system)s AND feeds.feed = %(feed)s AND loads.landing_day = ANY(%(days)s)

@@ -1,0 +1,185 @@
+"""One batch of record keys, from winning raw versions to the target table, in the caller's transaction.
+
+Everything that decides is read after the target's lock is held, so that a batch never writes what another run has
+just superseded. Unchanged rows are not written: running a batch again leaves every row as it is.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from psycopg import sql
+
+from pipelines.catalog.model import Feed, System
+from pipelines.catalog.partitions import span_of
+from pipelines.normalisation.rules import Rejected, Rules, TargetRow
+from resources.database import Connection
+from resources.errors import LongboxError
+from resources.sql import Queries
+
+QUERIES = Queries.of("pipelines.normalisation")
+OWN_COLUMNS = ("key_hash", "content_hash", "rule_version")
+
+Landed = tuple[uuid.UUID, uuid.UUID | None]
+
+
+class UnaccountedRowsError(LongboxError):
+    """A batch did not add up; nothing of it was kept."""
+
+
+class PeriodsMissingError(Exception):
+    """The target lacks partitions for `days`: make them outside of the transaction, then do the batch again."""
+
+    def __init__(self, days: set[dt.date]) -> None:
+        super().__init__(f"no partition for {sorted(days)}")
+        self.days = days
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What one batch did, and how its raw versions stand."""
+
+    raw_rows: int = 0
+    superseded_rows: int = 0
+    rejected_rows: int = 0
+    normalised_rows: int = 0
+    records: int = 0
+    rows_written: int = 0
+    rows_deleted: int = 0
+    touched_groups: int = 0
+    absent_rows: int = 0
+
+    def __add__(self, other: "BatchCounts") -> "BatchCounts":
+        return BatchCounts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+class BatchWriter:
+    """The statements of one system's rules, composed once; `run` does a batch."""
+
+    def __init__(self, system: System, feed: Feed, rules: Rules, feed_id: int, run_id: str | None) -> None:
+        self.rules = rules
+        self.relation = f"{system.name}.{rules.target}"
+        time = system.tables[rules.target].time
+        if time is None:
+            raise LongboxError(
+                f"table {self.relation} has no `time:` in {system.file}; add the column of its date"
+            )
+        self._time = time
+        self._time_index = rules.writes.index(time)
+        self._unit = system.tables[rules.target].partition
+        self.raw = sql.Identifier(system.name, feed.table)
+        self.target = sql.Identifier(system.name, rules.target)
+        columns = (*OWN_COLUMNS, *rules.writes)
+        self.parts: dict[str, sql.Composable] = {
+            "raw": self.raw,
+            "target": self.target,
+            "time": sql.Identifier(time),
+            "columns": _listed(columns),
+            "kept_columns": _listed(columns, "kept"),
+            "fresh_columns": _listed(columns, "fresh"),
+            "groups": _listed(rules.groups),
+            "fresh_groups": _listed(rules.groups, "fresh"),
+            "reads": _listed(rules.reads, "raw"),
+            "placed": _placed(system.tables[feed.table].time),
+            "assignments": _assignments(columns, rules.later_stages, {"key_hash", time}),
+        }
+        self._parameters = {
+            "feed_id": feed_id, "run_id": run_id, "relation": self.relation, "rule_version": rules.rule_version,
+        }  # fmt: skip
+
+    def run(
+        self, connection: Connection, landed: Sequence[Landed], landing_day: dt.date, known_periods: set[dt.date]
+    ) -> BatchCounts:
+        """Bring the target up to the registry for the keys of `landed`. Takes the target's lock; does not commit.
+
+        Raises `PeriodsMissingError` before anything is written when a row needs a period that is not in
+        `known_periods`, and `UnaccountedRowsError` when a raw version ends up nowhere.
+        """
+        self._execute(connection, "lock_relation")
+        connection.execute(QUERIES.compose("create_batch", **self.parts))
+        _copy(connection, QUERIES["copy_landed"], landed)
+        self._execute(connection, "find_versions")
+        rows, rejected, absent = self._outcomes(connection)
+        missing = self._periods(rows) - known_periods
+        if missing:
+            raise PeriodsMissingError(missing)
+        _copy(connection, QUERIES.compose("copy_rows", **self.parts), rows)
+        _copy(connection, QUERIES["copy_rejected"], rejected)
+        if absent:
+            keys = {"keys": [key for key, _ in absent], "contents": [content for _, content in absent]}
+            connection.execute(QUERIES["find_absent"], keys)
+        return self._apply(connection, landing_day, len(rows) + len(rejected), len(absent))
+
+    def _outcomes(self, connection: Connection) -> tuple[list[TargetRow], list[TargetRow], list[tuple[Any, Any]]]:
+        """Rows to be, rejections, and keys whose winning version is not in PostgreSQL any more."""
+        found = self._execute(connection, "current_rows").fetchall()
+        absent = [(row[0], row[1]) for row in found if row[3] is None]
+        present = [row for row in found if row[3] is not None]
+        rows: list[TargetRow] = []
+        rejected: list[TargetRow] = []
+        outcomes = self.rules.normalise_batch(connection, [row[4:] for row in present])
+        for row, outcome in zip(present, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                rejected.append((*row[:3], outcome.reason, outcome.detail))
+            else:
+                rows.append((row[0], row[1], self.rules.rule_version, *outcome))
+        return rows, rejected, absent
+
+    def _periods(self, rows: Iterable[TargetRow]) -> set[dt.date]:
+        if self._unit is None:
+            return set()
+        days = {cast(dt.date, row[len(OWN_COLUMNS) + self._time_index]) for row in rows}
+        return {span_of(day, self._unit).lower for day in days}
+
+    def _apply(self, connection: Connection, landing_day: dt.date, records: int, absent: int) -> BatchCounts:
+        self._execute(connection, "find_changed")
+        self._execute(connection, "find_gone")
+        touched = 0
+        if self.rules.groups:
+            touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
+        deleted = self._execute(connection, "delete_gone").rowcount
+        written = self._execute(connection, "upsert_changed").rowcount
+        self._execute(connection, "clear_rejections")
+        self._execute(connection, "add_rejections")
+        account = self._execute(connection, "account_batch").fetchone()
+        raw, superseded, rejected, normalised = cast(tuple[int, int, int, int], account)
+        if raw != superseded + rejected + normalised:
+            raise UnaccountedRowsError(
+                f"{self.relation}, landing day {landing_day}: {raw} raw versions are not {normalised} normalised + "
+                f"{superseded} superseded + {rejected} rejected; nothing of this batch was kept. The registry "
+                "longbox.record_keys lacks some of them: load the day again, then run this again"
+            )
+        return BatchCounts(raw, superseded, rejected, normalised, records, written, deleted, touched, absent)
+
+    def _execute(self, connection: Connection, name: str, **more: object) -> Any:
+        return connection.execute(QUERIES.compose(name, **self.parts), {**self._parameters, **more}, prepare=False)
+
+
+def lock_relation(connection: Connection, relation: str) -> None:
+    """Wait to be the only writer of a derived table (`system.table`) until the transaction ends."""
+    connection.execute(QUERIES["lock_relation"], {"relation": relation})
+
+
+def _copy(connection: Connection, statement: Any, rows: Iterable[Sequence[Any]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+
+
+def _placed(time: str | None) -> sql.Composable:
+    """Where in time the raw row of a version lies: prunes partitions. Dates compare with timestamps at UTC midnight."""
+    if time is None:
+        return sql.SQL("true")
+    return sql.SQL("{0} >= version.event_on AND {0} < version.event_on + 1").format(sql.Identifier(time))
+
+
+def _assignments(columns: Iterable[str], later_stages: Iterable[str], key: set[str]) -> sql.Composed:
+    own = [sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in columns if name not in key]
+    reset = [sql.SQL("{} = DEFAULT").format(sql.Identifier(name)) for name in later_stages]
+    return sql.SQL(", ").join([*own, *reset])

@@ -1,0 +1,203 @@
+-- The generic normaliser: a batch of record keys, from the raw versions to the target table, in one transaction.
+-- Temporary tables live as long as the transaction. LATERAL with OFFSET 0 makes every lookup one probe of an index:
+-- the planner knows nothing of a temporary table's rows and would scan whole relations instead.
+
+-- name: lock_relation
+-- One writer of a derived table at a time, across processes; goes with the transaction. Parameter: relation.
+SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
+
+-- name: feed_id
+SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = %(feed)s
+
+-- name: loads_of_day
+-- Loads of a landing day that hold rows. Relies on loads_by_day.
+SELECT load_id FROM longbox.loads
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND loaded_rows > 0
+ORDER BY load_id
+
+-- name: keys_of_day
+-- What a landing day touched: its own versions, in the order in which they lie on disk, then (without a content) the
+-- records of which it switched versions. Relies on the raw table's index on (load_id).
+SELECT key_hash, content_hash FROM {raw} WHERE load_id = ANY(%(loads)s)
+UNION ALL
+SELECT DISTINCT key_hash, NULL::uuid FROM longbox.version_switches
+WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
+
+-- name: keys_of_older_rules
+-- Records whose row, or rejection, was made by older rules. Scans the target: for a changed rule, not for every day.
+SELECT key_hash, NULL::uuid FROM {target} WHERE rule_version < %(rule_version)s
+UNION ALL
+SELECT key_hash, NULL::uuid FROM longbox.rejections
+WHERE feed_id = %(feed_id)s AND rule_version < %(rule_version)s
+
+-- name: create_batch
+-- What a batch works with: its keys, their versions, rows to be, rejections, what changes and what goes.
+CREATE TEMP TABLE batch_landed (key_hash uuid NOT NULL, content_hash uuid) ON COMMIT DROP;
+CREATE TEMP TABLE batch_versions (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
+                                  is_current boolean NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LIMIT 0;
+CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
+                                  reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_absent (key_hash uuid NOT NULL, content_hash uuid NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_gone (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP
+
+-- name: copy_landed
+COPY batch_landed (key_hash, content_hash) FROM STDIN
+
+-- name: copy_rows
+COPY batch_rows ({columns}) FROM STDIN
+
+-- name: copy_rejected
+COPY batch_rejected (key_hash, content_hash, event_on, reason, detail) FROM STDIN
+
+-- name: find_versions
+-- Every version of the batch's keys that was ever accepted. Relies on the registry's primary key.
+INSERT INTO batch_versions (key_hash, content_hash, event_on, is_current)
+SELECT key.key_hash, version.content_hash, version.event_on, version.is_current
+FROM (SELECT DISTINCT key_hash FROM batch_landed) AS key,
+     LATERAL (SELECT content_hash, event_on, is_current FROM longbox.record_keys
+              WHERE feed_id = %(feed_id)s AND key_hash = key.key_hash OFFSET 0) AS version
+
+-- name: current_rows
+-- The winning version of each key with its raw columns; `is_here` is null when the raw row is no longer in PostgreSQL
+-- (its month is in the archive). Relies on the raw table's index on (key_hash); partitions are pruned by {placed}.
+SELECT version.key_hash, version.content_hash, version.event_on, raw.is_here, {reads}
+FROM batch_versions AS version
+LEFT JOIN LATERAL (
+    SELECT true AS is_here, source.* FROM {raw} AS source
+    WHERE key_hash = version.key_hash AND content_hash = version.content_hash AND {placed} LIMIT 1
+) AS raw ON true
+WHERE version.is_current
+
+-- name: find_absent
+-- Keys whose winning version cannot be read here: what was made of it before must stand.
+INSERT INTO batch_absent (key_hash, content_hash) SELECT unnest(%(keys)s::uuid[]), unnest(%(contents)s::uuid[])
+
+-- name: find_changed
+-- Rows that are new or differ from what stands. Relies on the target's primary key (key_hash, {time}).
+INSERT INTO batch_changed (key_hash, event_on)
+SELECT fresh.key_hash, fresh.{time}
+FROM batch_rows AS fresh
+LEFT JOIN LATERAL (
+    SELECT true AS is_there, {columns} FROM {target} AS kept
+    WHERE kept.key_hash = fresh.key_hash AND kept.{time} = fresh.{time} OFFSET 0
+) AS kept ON true
+WHERE kept.is_there IS NULL OR ({kept_columns}) IS DISTINCT FROM ({fresh_columns})
+
+-- name: find_gone
+-- Rows that stand for a version that moved, lost, or can no longer be normalised. Relies on the same primary key.
+INSERT INTO batch_gone (key_hash, event_on)
+SELECT version.key_hash, version.event_on
+FROM (SELECT DISTINCT key_hash, event_on FROM batch_versions) AS version,
+     LATERAL (SELECT kept.content_hash FROM {target} AS kept
+              WHERE kept.key_hash = version.key_hash AND kept.{time} = version.event_on OFFSET 0) AS kept
+WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
+                  WHERE fresh.key_hash = version.key_hash AND fresh.{time} = version.event_on)
+  AND NOT EXISTS (SELECT FROM batch_absent AS absent
+                  WHERE absent.key_hash = version.key_hash AND absent.content_hash = kept.content_hash)
+
+-- name: touch_groups
+-- Remember which groups of which months the landing day changed, by the rows as they were and as they will be.
+INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
+SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), date_trunc('month', row.{time})::date
+FROM (
+    SELECT kept.* FROM (TABLE batch_gone UNION ALL TABLE batch_changed) AS change,
+         LATERAL (SELECT {time}, {groups} FROM {target} AS kept
+                  WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on OFFSET 0) AS kept
+    UNION ALL
+    SELECT fresh.{time}, {fresh_groups}
+    FROM batch_rows AS fresh JOIN batch_changed AS change
+      ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+) AS row
+WHERE num_nulls({groups}) = 0
+ON CONFLICT DO NOTHING
+
+-- name: delete_gone
+DELETE FROM {target} AS kept USING batch_gone AS gone
+WHERE kept.key_hash = gone.key_hash AND kept.{time} = gone.event_on
+
+-- name: upsert_changed
+-- Only rows that differ are written; columns that a later stage sets start from their default again.
+INSERT INTO {target} ({columns})
+SELECT {fresh_columns} FROM batch_rows AS fresh
+JOIN batch_changed AS change ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+ON CONFLICT (key_hash, {time}) DO UPDATE SET {assignments}
+
+-- name: clear_rejections
+-- Rejections of the batch's keys that no longer hold, or hold otherwise.
+DELETE FROM longbox.rejections AS kept USING (SELECT DISTINCT key_hash FROM batch_landed) AS key
+WHERE kept.feed_id = %(feed_id)s AND kept.key_hash = key.key_hash
+  AND NOT EXISTS (SELECT FROM batch_rejected AS fresh
+                  WHERE (fresh.key_hash, fresh.content_hash, fresh.event_on, fresh.reason, fresh.detail)
+                      = (kept.key_hash, kept.content_hash, kept.event_on, kept.reason, kept.detail)
+                    AND kept.rule_version = %(rule_version)s)
+  AND NOT EXISTS (SELECT FROM batch_absent AS absent
+                  WHERE absent.key_hash = kept.key_hash AND absent.content_hash = kept.content_hash)
+
+-- name: add_rejections
+INSERT INTO longbox.rejections (feed_id, key_hash, content_hash, event_on, reason, detail, rule_version, run_id)
+SELECT %(feed_id)s, key_hash, content_hash, event_on, reason, detail, %(rule_version)s, %(run_id)s FROM batch_rejected
+ON CONFLICT (feed_id, key_hash) DO NOTHING
+
+-- name: account_batch
+-- The equation of promise 2 over the batch's raw versions, read back from the tables before the batch commits:
+-- raw = normalised + superseded + rejected.
+SELECT count(*),
+       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE version.is_current AND rejected.is_there),
+       count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
+FROM batch_landed AS landed
+LEFT JOIN batch_versions AS version
+  ON version.key_hash = landed.key_hash AND version.content_hash = landed.content_hash
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM {target} AS kept
+    WHERE kept.key_hash = landed.key_hash AND kept.{time} = version.event_on
+      AND kept.content_hash = landed.content_hash OFFSET 0
+) AS kept ON version.is_current
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM longbox.rejections AS rejected
+    WHERE rejected.feed_id = %(feed_id)s AND rejected.key_hash = landed.key_hash
+      AND rejected.content_hash = landed.content_hash OFFSET 0
+) AS rejected ON version.is_current
+WHERE landed.content_hash IS NOT NULL
+
+-- name: account_day
+-- The same equation over all raw versions of a landing day, for a check that trusts nothing the run said.
+SELECT count(*),
+       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE version.is_current AND rejected.is_there),
+       count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
+FROM {raw} AS landed
+LEFT JOIN LATERAL (
+    SELECT event_on, is_current FROM longbox.record_keys AS version
+    WHERE version.feed_id = %(feed_id)s AND version.key_hash = landed.key_hash
+      AND version.content_hash = landed.content_hash OFFSET 0
+) AS version ON true
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM {target} AS kept
+    WHERE kept.key_hash = landed.key_hash AND kept.{time} = version.event_on
+      AND kept.content_hash = landed.content_hash OFFSET 0
+) AS kept ON version.is_current
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM longbox.rejections AS rejected
+    WHERE rejected.feed_id = %(feed_id)s AND rejected.key_hash = landed.key_hash
+      AND rejected.content_hash = landed.content_hash OFFSET 0
+) AS rejected ON version.is_current
+WHERE landed.load_id = ANY(%(loads)s)
+
+-- name: record_day
+INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
+VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s)
+ON CONFLICT (asset, landing_day) DO UPDATE
+   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
+       finished_at = now()
+
+-- name: failed_days
+-- Which of the days failed at a stage.
+SELECT landing_day FROM longbox.day_results
+WHERE asset = %(asset)s AND landing_day = ANY(%(days)s) AND outcome = 'failed' ORDER BY landing_day
+
+-- name: newest_counts
+-- The counts of the last finished entry of an asset.
+SELECT counts FROM longbox.day_results WHERE asset = %(asset)s ORDER BY finished_at DESC, landing_day DESC LIMIT 1

@@ -1,0 +1,69 @@
+"""Storage of the Dagster instance, chosen by Longbox's settings; named in `dagster.yaml`, never imported by our code.
+
+Runs, events and schedules go to PostgreSQL; what steps print goes to S3 where the object store is S3, else to the
+home. Every part of Dagster (webserver, daemon, run worker) builds these for itself from the same settings.
+https://docs.dagster.io/deployment/oss/dagster-yaml
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from dagster import Field
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.storage.compute_log_manager import ComputeLogManager
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres.storage import DagsterPostgresStorage
+
+from resources.settings import Settings
+
+
+class LongboxStorage(DagsterPostgresStorage):
+    """Dagster's PostgreSQL storage at LONGBOX_DAGSTER_POSTGRES_URL, or in the local stack if that is not set."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """One option: whether missing tables are created."""
+        return {"should_autocreate_tables": Field(bool, is_required=False, default_value=True)}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> "LongboxStorage":
+        """Build it from the settings of this process. Raises `UserError` if there is no URL."""
+        return cls(
+            postgres_url=Settings.load().dagster_postgres_url,
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            inst_data=inst_data,
+        )
+
+
+class LongboxComputeLogs(LocalComputeLogManager):
+    """What steps print: beside the objects if the store is S3, else in LONGBOX_HOME."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """One option, for S3: seconds between uploads of the logs of a step that still runs."""
+        return {"upload_interval_seconds": Field(int, is_required=False, default_value=30)}
+
+    @classmethod
+    def from_config_value(  # type: ignore[override]  # a factory: the store decides the class
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> ComputeLogManager:
+        """Build the one that fits the object store of the settings."""
+        settings = Settings.load()
+        local_folder = str(settings.home / "dagster" / "compute_logs")
+        store = urlsplit(settings.object_store)
+        if store.scheme != "s3":
+            return LocalComputeLogManager(base_dir=local_folder, inst_data=inst_data)
+        from dagster_aws.s3.compute_log_manager import S3ComputeLogManager  # boto3 costs 0.5 s
+
+        return S3ComputeLogManager(
+            bucket=store.netloc,
+            prefix="/".join(filter(None, (store.path.strip("/"), "compute_logs"))),
+            local_dir=local_folder,
+            skip_empty_files=True,
+            upload_interval=config_value.get("upload_interval_seconds", 30),
+            inst_data=inst_data,
+        )

@@ -1,0 +1,144 @@
+"""PostgreSQL as Longbox uses it: one lazily opened pool a role, checked connections, named time-outs.
+
+Every connection speaks UTC, carries an `application_name`, and works as one of Longbox's own roles
+(`longbox_app` unless said otherwise), whatever user the URL logs in as. Driver errors that mean
+"the server is away" are translated here and nowhere else. No SQL of a stage belongs here.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Self
+
+import psycopg
+from psycopg import sql
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+APP_ROLE = "longbox_app"
+OWNER_ROLE = "longbox_owner"
+READER_ROLE = "longbox_reader"
+
+
+class Database:
+    """A pool of connections to one PostgreSQL server, all working as one role.
+
+    Safe to share between threads. Nothing is opened until the first `connection()`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        role: str | None = APP_ROLE,
+        application_name: str = "longbox",
+        max_size: int = 10,
+        connect_timeout_seconds: float = 10.0,
+    ) -> None:
+        self._url = url
+        self.role = role
+        self._application_name = application_name
+        self._max_size = max_size
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._pool: ConnectionPool[Connection] | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Database(role={self.role!r}, application_name={self._application_name!r})"
+
+    def as_role(self, role: str | None) -> "Database":
+        """The same server as another role, with a pool of its own that the caller closes."""
+        return Database(
+            self._url,
+            role=role,
+            application_name=self._application_name,
+            max_size=self._max_size,
+            connect_timeout_seconds=self._connect_timeout_seconds,
+        )
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection as one transaction: committed on a clean exit, rolled back on an error.
+
+        Raises `DatabaseUnavailableError` when the server is away before or during the work, and
+        `OutcomeUnknownError` when the connection was lost while COMMIT was being answered.
+        """
+        pool = self._open_pool()
+        try:
+            connection = pool.getconn(timeout=self._connect_timeout_seconds)
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise DatabaseUnavailableError(
+                f"PostgreSQL did not accept a connection within {self._connect_timeout_seconds:g} s ({error}); "
+                "check that it runs and that LONGBOX_POSTGRES_URL is right (`longbox status`)"
+            ) from error
+        try:
+            yield from _one_transaction(connection)
+        finally:
+            pool.putconn(connection)
+
+    def close(self) -> None:
+        """Close the pool. The next `connection()` opens a new one."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open_pool(self) -> "ConnectionPool[Connection]":
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._max_size,
+                    open=True,
+                    configure=self._configure,
+                    check=ConnectionPool.check_connection,
+                    max_idle=900.0,
+                    reconnect_timeout=self._connect_timeout_seconds,
+                    kwargs={
+                        "application_name": self._application_name,
+                        "connect_timeout": max(2, int(self._connect_timeout_seconds)),
+                        "options": "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
+                    },
+                )
+            return self._pool
+
+    def _configure(self, connection: Connection) -> None:
+        if self.role is not None:
+            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+        connection.commit()
+
+
+def _one_transaction(connection: Connection) -> Iterator[Connection]:
+    try:
+        yield connection
+    except psycopg.OperationalError as error:
+        if connection.broken or connection.closed:
+            raise DatabaseUnavailableError(
+                f"PostgreSQL went away in the middle of a transaction ({error}); nothing of it was kept, run it again"
+            ) from error
+        connection.rollback()
+        raise DatabaseBusyError(
+            f"PostgreSQL could not do the work ({type(error).__name__}: {error}); nothing of it was kept, "
+            "run it again, and see `longbox status` if it stays so"
+        ) from error
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+    try:
+        connection.commit()
+    except psycopg.OperationalError as error:
+        raise OutcomeUnknownError(
+            f"PostgreSQL went away while a COMMIT was being answered ({error}); it may have happened, "
+            "running the same again is safe and shows it"
+        ) from error

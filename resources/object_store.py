@@ -1,0 +1,136 @@
+"""The object store behind one interface: a local directory, S3, Google Cloud Storage or Azure, by URL.
+
+Paths are `/`-separated and relative to the URL's prefix. What only S3 has (versioning, Object Lock, lifecycle)
+is in `s3_admin.py`. Driver errors are translated here and nowhere else. Credentials and `AWS_ENDPOINT_URL`
+come from the usual environment variables, never from the URL.
+"""
+
+import builtins
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, GenericError
+from obstore.store import LocalStore, from_url
+
+from resources.errors import (
+    ObjectMissingError,
+    ObjectStoreError,
+    ObjectStoreUnavailableError,
+    UserError,
+)
+
+SCHEMES = ("file", "s3", "gs", "az")
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object: its path in the store, size in bytes, entity tag (changes with the content) and time."""
+
+    path: str
+    size_bytes: int
+    e_tag: str | None
+    modified_at: datetime.datetime
+
+
+class ObjectStore:
+    """Objects by path. Safe to share between threads."""
+
+    def __init__(self, store: obstore.store.ObjectStore, url: str) -> None:
+        self._store = store
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self.url!r})"
+
+    @classmethod
+    def from_url(cls, url: str) -> "ObjectStore":
+        """Open `file:///directory` (made when absent), `s3://bucket/prefix`, `gs://...` or `az://...`."""
+        parts = urlsplit(url)
+        if parts.scheme not in SCHEMES:
+            raise UserError(
+                f"object store {url!r}: the scheme must be one of {', '.join(SCHEMES)}, "
+                "as in file:///srv/longbox or s3://bucket/prefix"
+            )
+        if parts.scheme == "file":
+            if parts.netloc:
+                raise UserError(f"object store {url!r}: a local directory is written with three slashes, file:///path")
+            return cls(LocalStore(unquote(parts.path), mkdir=True), url)
+        if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
+            return cls(from_url(url, client_options={"allow_http": True}), url)
+        return cls(from_url(url), url)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object under the folder `prefix`, ordered by path."""
+        found: builtins.list[ObjectInfo] = []
+        try:
+            for batch in obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=1000):
+                found.extend(_info(meta) for meta in batch)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise self._translated(error, "list", prefix) from error
+        yield from sorted(found, key=lambda info: info.path)
+
+    def list_folders(self, prefix: str) -> builtins.list[str]:
+        """Names of the folders directly under `prefix`, ordered."""
+        try:
+            result = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
+        except FileNotFoundError:
+            return []
+        except BaseError as error:
+            raise self._translated(error, "list", prefix) from error
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in result["common_prefixes"])
+
+    def head(self, path: str) -> ObjectInfo | None:
+        """What is at `path`, or None."""
+        try:
+            return _info(obstore.head(self._store, path))
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise self._translated(error, "look at", path) from error
+
+    def read(self, path: str) -> Iterator[bytes]:
+        """Stream the object in chunks of about a MiB, so that memory stays bounded whatever its size."""
+        try:
+            for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+        except FileNotFoundError as error:
+            raise ObjectMissingError(
+                f"object {path} is not in {self.url}: it was deleted or never landed; land it again"
+            ) from error
+        except BaseError as error:
+            raise self._translated(error, "read", path) from error
+
+    def put(self, path: str, data: bytes | Path) -> None:
+        """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
+        try:
+            obstore.put(self._store, path, data)
+        except BaseError as error:
+            raise self._translated(error, "write", path) from error
+
+    def delete(self, path: str) -> None:
+        """Remove `path`; absent is fine."""
+        try:
+            obstore.delete(self._store, path)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise self._translated(error, "delete", path) from error
+
+    def _translated(self, error: Exception, act: str, path: str) -> Exception:
+        message = f"the object store {self.url} could not {act} {path!r}: {error}"
+        if isinstance(error, GenericError):
+            return ObjectStoreUnavailableError(f"{message}; try again, and check that the store can be reached")
+        return ObjectStoreError(message)
+
+
+def _info(meta: "obstore.ObjectMeta") -> ObjectInfo:
+    return ObjectInfo(
+        path=meta["path"], size_bytes=meta["size"], e_tag=meta["e_tag"], modified_at=meta["last_modified"]
+    )

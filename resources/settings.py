@@ -1,0 +1,349 @@
+"""Every setting of Longbox: environment variables, read once, typed, checked, described.
+
+An unset URL means the local stack: it is read from the state file that `longbox up` keeps in LONGBOX_HOME.
+Add a variable here (`SETTINGS` is where the documentation comes from) and nowhere else; secrets never appear in
+a repr or a message. Starting servers belongs to `deploy.local`, connecting to them to the other resources.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Self, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from resources.errors import UserError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+STATE_FILE_NAME = "stack.json"
+_HIDDEN = "***"
+_POSTGRES_SCHEMES = ("postgresql", "postgres")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_STORE_SCHEMES = ("file", "s3", "gs", "az")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable as the documentation shows it."""
+
+    name: str
+    default: str
+    description: str
+    example: str
+    is_secret: bool = False
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "LONGBOX_HOME",
+        ".longbox in the project",
+        "Folder of the local stack: data, logs, state.",
+        "/srv/longbox",
+    ),
+    Setting(
+        "LONGBOX_POSTGRES_URL",
+        "the local stack",
+        "PostgreSQL database that holds the systems' tables.",
+        "postgresql://longbox:secret@db.internal:5432/longbox",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_POSTGRES_REPLICA_URLS",
+        "none",
+        "Read replicas of that database, comma-separated.",
+        "postgresql://longbox:secret@replica-1.internal/longbox",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_DAGSTER_POSTGRES_URL",
+        "the local stack",
+        "PostgreSQL database of the Dagster instance: runs, events, schedules.",
+        "postgresql://dagster:secret@db.internal:5432/dagster",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_REDIS_URL",
+        "the local stack",
+        "Redis or Valkey that serves as cache.",
+        "rediss://default:secret@cache.internal:6379/0",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_OBJECT_STORE",
+        "folder `objects` in LONGBOX_HOME",
+        "Where files land and archives go; credentials and AWS_ENDPOINT_URL come from the store's usual variables.",
+        "s3://acme-longbox/production",
+    ),
+    Setting("LONGBOX_BACKUP_STORE", "the object store", "Where backups go.", "s3://acme-backups/longbox"),
+    Setting(
+        "LONGBOX_BACKUP_COPY_STORES",
+        "none",
+        "Further stores that get a copy of each backup, comma-separated.",
+        "gs://acme-copies/longbox",
+    ),
+    Setting(
+        "LONGBOX_SYSTEMS",
+        "none",
+        "Extra system folders, or folders of them, colon-separated.",
+        "/srv/systems",
+    ),
+    Setting(
+        "LONGBOX_ALERT_URLS",
+        "the console only",
+        "Channels of alerts as apprise URLs, comma-separated.",
+        "mailto://user:secret@mail.internal",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_FX_RATES",
+        "the bundled rates",
+        "A newer file of the ECB's reference rates (CSV, or ZIP of it).",
+        "/srv/eurofxref-hist.zip",
+    ),
+    Setting("LONGBOX_POSTGRES_PORT", "a free port", "Port of the local PostgreSQL, on loopback.", "5432"),
+    Setting("LONGBOX_REDIS_PORT", "a free port", "Port of the local Valkey, on loopback.", "6379"),
+    Setting("LONGBOX_UI_PORT", "3000, or a free port", "Port of the Dagster UI, on loopback.", "3000"),
+    Setting("LONGBOX_DEBUG", "off", "1 shows the traceback of an error in full.", "1"),
+)
+
+
+class StackNotRunningError(UserError):
+    """A URL is neither set nor known from a running local stack."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings as values. URLs that are not set are looked up in the local stack's state file when read."""
+
+    home: Path
+    systems: tuple[Path, ...] = ()
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)
+    fx_rates_file: Path | None = None
+    postgres_port: int | None = None
+    redis_port: int | None = None
+    ui_port: int | None = None
+    is_debug: bool = False
+    postgres_replica_urls: tuple[str, ...] = field(default=(), repr=False)
+    backup_copy_stores: tuple[str, ...] = ()
+    given_postgres_url: str | None = field(default=None, repr=False)
+    given_dagster_postgres_url: str | None = field(default=None, repr=False)
+    given_redis_url: str | None = field(default=None, repr=False)
+    given_object_store: str | None = None
+    given_backup_store: str | None = None
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read and check `environ` (the process's own if None). Raises `UserError` that names the variable."""
+        read = _Reader(os.environ if environ is None else environ)
+        return cls(
+            home=read.one("LONGBOX_HOME", _folder) or PROJECT_ROOT / ".longbox",
+            systems=read.many("LONGBOX_SYSTEMS", r":", _existing_folder),
+            alert_urls=read.many("LONGBOX_ALERT_URLS", r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", _any_url),
+            fx_rates_file=read.one("LONGBOX_FX_RATES", _existing_file),
+            postgres_port=read.one("LONGBOX_POSTGRES_PORT", _port),
+            redis_port=read.one("LONGBOX_REDIS_PORT", _port),
+            ui_port=read.one("LONGBOX_UI_PORT", _port),
+            is_debug=bool(read.one("LONGBOX_DEBUG", _switch)),
+            postgres_replica_urls=read.many("LONGBOX_POSTGRES_REPLICA_URLS", r",", postgres_url),
+            backup_copy_stores=read.many("LONGBOX_BACKUP_COPY_STORES", r",", _store_url),
+            given_postgres_url=read.one("LONGBOX_POSTGRES_URL", postgres_url),
+            given_dagster_postgres_url=read.one("LONGBOX_DAGSTER_POSTGRES_URL", postgres_url),
+            given_redis_url=read.one("LONGBOX_REDIS_URL", _redis_url),
+            given_object_store=read.one("LONGBOX_OBJECT_STORE", _store_url),
+            given_backup_store=read.one("LONGBOX_BACKUP_STORE", _store_url),
+        )
+
+    @property
+    def postgres_url(self) -> str:
+        """URL of the systems' database. Raises `StackNotRunningError`."""
+        return self.given_postgres_url or self._of_stack("postgres", "LONGBOX_POSTGRES_URL")
+
+    @property
+    def dagster_postgres_url(self) -> str:
+        """URL of Dagster's database, always `postgresql+psycopg2://`. Raises `StackNotRunningError`.
+
+        SQLAlchemy 2.1 takes a bare `postgresql://` for psycopg 3, with which Dagster's storage breaks.
+        """
+        plain = self.given_dagster_postgres_url or self._of_stack(
+            "dagster_postgres", "LONGBOX_DAGSTER_POSTGRES_URL"
+        )
+        return re.sub(r"^[^:]+://", "postgresql+psycopg2://", plain)
+
+    @property
+    def redis_url(self) -> str:
+        """URL of the cache. Raises `StackNotRunningError`."""
+        return self.given_redis_url or self._of_stack("redis", "LONGBOX_REDIS_URL")
+
+    @property
+    def object_store(self) -> str:
+        """URL of the object store; a folder of the home unless set."""
+        return self.given_object_store or (self.home / "objects").as_uri()
+
+    @property
+    def backup_store(self) -> str:
+        """URL of the store for backups; the object store unless set."""
+        return self.given_backup_store or self.object_store
+
+    @property
+    def state_file(self) -> Path:
+        """The file in which the local stack says where it runs."""
+        return self.home / STATE_FILE_NAME
+
+    def _of_stack(self, part: str, variable: str) -> str:
+        try:
+            state = json.loads(self.state_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            state = {}
+        except PermissionError as error:
+            raise UserError(
+                f"{self.state_file} belongs to another user; run as the user who started the local stack, "
+                "or set LONGBOX_HOME to a folder of your own"
+            ) from error
+        except ValueError as error:
+            raise UserError(
+                f"{self.state_file} is not readable as JSON; run `longbox down`, then `longbox up`"
+            ) from error
+        url = state.get("urls", {}).get(part)
+        if not url:
+            raise StackNotRunningError(
+                f"{variable} is not set and no local stack runs in {self.home}; start it with `longbox up`, "
+                "or set the variable to a server of yours"
+            )
+        return str(url)
+
+
+class _Reader:
+    """Takes variables out of an environment and tells which one is wrong, why, and what would be right."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def one(self, name: str, parse: Callable[[str], T]) -> T | None:
+        text = self._environ.get(name, "").strip()
+        return self._parse(name, text, parse) if text else None
+
+    def many(self, name: str, separator: str, parse: Callable[[str], T]) -> tuple[T, ...]:
+        texts = re.split(separator, self._environ.get(name, "").strip())
+        return tuple(self._parse(name, text.strip(), parse) for text in texts if text.strip())
+
+    def _parse(self, name: str, text: str, parse: Callable[[str], T]) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            example = next(setting.example for setting in SETTINGS if setting.name == name)
+            raise UserError(f"{name} {error}; for example {name}={redact(example)}") from error
+
+
+def redact(url: str) -> str:
+    """`url` without its password and without secrets in its query, fit for messages and logs."""
+    text = re.sub(r"(?<=://)([^/?#]*):[^/?#]*@", rf"\1:{_HIDDEN}@", url)
+    return re.sub(r"(?i)\b(password|passwd|pwd|secret|token|key|sig)=[^&\s]+", rf"\1={_HIDDEN}", text)
+
+
+def without_secret(message: str, url: str) -> str:
+    """`message` with every appearance of the password of `url` hidden: drivers quote it now and then."""
+    password = _split(url).password
+    for secret in {password, unquote(password)} if password else ():
+        message = message.replace(secret, _HIDDEN)
+    return message
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that look like settings but are none, each with the nearest known name, for a warning."""
+    known = [setting.name for setting in SETTINGS]
+    found = sorted(name for name in environ if name.startswith("LONGBOX_") and name not in known)
+    return {name: next(iter(get_close_matches(name, known, n=1)), None) for name in found}
+
+
+def postgres_url(text: str) -> str:
+    """`text` as a libpq URL: `postgresql://`, with the driver suffix of SQLAlchemy removed. Raises ValueError."""
+    if "://" not in text:
+        raise ValueError("is not a URL (keywords such as host=... are not read)")
+    scheme, rest = text.split("://", 1)
+    if scheme.split("+")[0] not in _POSTGRES_SCHEMES:
+        raise ValueError(f"has the scheme {scheme!r} where postgresql is wanted")
+    url = f"postgresql://{rest}"
+    if not _split(url).path.strip("/"):
+        raise ValueError("names no database")
+    return url
+
+
+def _redis_url(text: str) -> str:
+    return _with_scheme(text, _REDIS_SCHEMES)
+
+
+def _store_url(text: str) -> str:
+    if text.startswith(("/", ".", "~")):
+        raise ValueError(f"is a path where a URL is wanted (file://{Path(text).expanduser().absolute()})")
+    url = _with_scheme(text, _STORE_SCHEMES)
+    parts = _split(url)
+    if parts.scheme == "file":
+        if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
+            raise ValueError(
+                "must name a folder by its absolute path, with three slashes: file:///srv/objects"
+            )
+    elif not parts.netloc:
+        raise ValueError("names no bucket")
+    return urlunsplit(parts).rstrip("/")
+
+
+def _with_scheme(text: str, schemes: tuple[str, ...]) -> str:
+    scheme = _split(text).scheme
+    if "://" not in text or scheme not in schemes:
+        raise ValueError(f"must start with {' or '.join(f'{known}://' for known in schemes)}")
+    return text
+
+
+def _any_url(text: str) -> str:
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", text):
+        raise ValueError("holds an entry that is no URL")
+    return text
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        # the original message may quote a part of the password that was taken for the port
+        raise ValueError(
+            "is not a well-formed URL (a password's @ : / ? # must be percent-encoded)"
+        ) from error
+    return parts
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"is {path}, which is not a folder")
+    return path
+
+
+def _existing_folder(text: str) -> Path:
+    path = _folder(text)
+    if not path.is_dir():
+        raise ValueError(f"names {path}, which does not exist")
+    return path
+
+
+def _existing_file(text: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise ValueError(f"names {path}, which is no file")
+    return path
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"is {text!r}, which is no port from 1 to 65535")
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
+        raise ValueError(f"is {text!r} where 1 or 0 is wanted")
+    return text.lower() in ("1", "true", "yes", "on")

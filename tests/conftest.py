@@ -1,0 +1,205 @@
+"""Fixtures that every suite shares: one real PostgreSQL and Valkey a session, a database, a cache and a store a test.
+
+Nothing of the developer's environment or own stack is touched. A fixture that only one suite needs belongs to that
+suite; what is started here is stopped by its own pid, whatever the test does.
+"""
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import redis
+from psycopg import sql
+
+from deploy.local import privileges
+from deploy.local.processes import wait_until
+from deploy.local.stack import Stack
+from pipelines.catalog.loader import system_folders
+from pipelines.migration import migrate
+from resources.settings import Settings
+
+TEMPLATE = "longbox_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment_of_the_developer_is_left_out() -> Iterator[None]:
+    """No test sees settings of the shell that runs it, nor the stack that its user may have running."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith(("LONGBOX_", "DAGSTER_", "AWS_", "PG"))]:
+        del os.environ[name]
+    os.environ["LONGBOX_HOME"] = str(Path(tempfile.gettempdir()) / "longbox-tests-have-no-home")
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def new_home() -> Path:
+    """A short path that PostgreSQL's own user may enter too: as root it does not run as we do."""
+    home = Path(tempfile.mkdtemp(prefix="longbox-")).resolve()
+    home.chmod(0o755)
+    return home
+
+
+def remove_home(home: Path) -> None:
+    """Remove a home of `new_home` and what was kept for it elsewhere."""
+    shutil.rmtree(home, ignore_errors=True)
+    shutil.rmtree(privileges.relocated_folder(home), ignore_errors=True)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty home for a stack of the test's own."""
+    path = new_home()
+    yield path
+    remove_home(path)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The PostgreSQL and the Valkey of this session, without Dagster and without tables."""
+    home = new_home()
+    try:
+        with Stack(home, dagster=False, environ={"PATH": os.environ["PATH"]}) as running:
+            yield running
+    finally:
+        remove_home(home)
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(stack: Stack) -> str:
+    """The server's own database, as a user who may create others."""
+    return with_database(stack.settings.postgres_url, "postgres")
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin_url: str, stack: Stack) -> str:
+    """Name of a database with every migration of the bundled systems, to be cloned, never used."""
+    with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    migrate(with_database(postgres_admin_url, TEMPLATE), system_folders(stack.settings))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    yield from _database(postgres_admin_url, template_database)
+
+
+@pytest.fixture
+def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
+    """A database of the test's own without any table."""
+    yield from _database(postgres_admin_url, "template1")
+
+
+@pytest.fixture
+def redis_url(stack: Stack) -> str:
+    """The session's Valkey, emptied."""
+    with redis.Redis.from_url(stack.settings.redis_url) as client:
+        client.flushall()
+    return stack.settings.redis_url
+
+
+@pytest.fixture
+def object_store_url(tmp_path: Path) -> str:
+    """A local object store of the test's own."""
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    return folder.as_uri()
+
+
+@pytest.fixture
+def settings(database_url: str, redis_url: str, object_store_url: str, tmp_path: Path) -> Settings:
+    """Settings that name the test's own database, cache and object store."""
+    return Settings.load(
+        {
+            "LONGBOX_HOME": str(tmp_path / "home"),
+            "LONGBOX_POSTGRES_URL": database_url,
+            "LONGBOX_REDIS_URL": redis_url,
+            "LONGBOX_OBJECT_STORE": object_store_url,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 API on loopback: moto as a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        answers = wait_until(
+            lambda: True if _answers(endpoint) or server.poll() is not None else None, seconds=60
+        )
+        assert answers, "moto did not answer within 60 s"
+        assert server.poll() is None, f"moto ended with exit code {server.poll()}"
+        yield endpoint
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of the test's own with a prefix in it; the usual AWS variables lead to it."""
+    import boto3
+
+    variables = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"longbox-{next(_numbers)}"
+    session = boto3.session.Session()
+    session.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/data"
+
+
+def with_database(url: str, name: str) -> str:
+    """`url`, but of another database of that server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _database(admin_url: str, template: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(clone.format(sql.Identifier(name), sql.Identifier(template)))
+    yield with_database(admin_url, name)
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _answers(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(endpoint, timeout=2):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False

@@ -1,0 +1,177 @@
+"""Each fault of a feed is told with its path, what is wrong and what would be right."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.catalog_files import SHOP, faults
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "remedy"),
+    [
+        (
+            "    table: sales\n",
+            "    tabel: sales\n",
+            "feeds.sales.tabel: unknown key 'tabel'",
+            "did you mean 'table'?",
+        ),
+        ("    table: sales\n", "", "feeds.sales: key `table` is missing", "add it"),
+        (
+            "    table: sales\n",
+            "    table: sale\n",
+            "feeds.sales.table: there is no table 'sale' under `tables:`",
+            "did you mean 'sales'?",
+        ),
+        (
+            "greater_than: 0",
+            "greater: 0",
+            "feeds.sales.rules.price.greater: unknown key 'greater'",
+            "did you mean 'greater_than'?",
+        ),
+        (
+            "greater_than: 0",
+            'greater_than: "0"',
+            "feeds.sales.rules.price.greater_than: '0' is no limit",
+            "write a number such as 0 or 99.5, or a date such as 2024-01-01, unquoted",
+        ),
+        (
+            "rules: {price: {greater_than: 0, at_most: 99.5}",
+            "rules: {prise: {greater_than: 0}",
+            "feeds.sales.rules.prise: table 'sales' has no column 'prise'",
+            "did you mean 'price'?",
+        ),
+        (
+            "greater_than: 0",
+            "greater_than: 2024-01-01",
+            "feeds.sales.rules.price.greater_than: column 'price' is numeric(10,2), not a date",
+            "write a number such as 0",
+        ),
+        (
+            "brand: {one_of",
+            "sold_on: {matches: x}, brand: {one_of",
+            "feeds.sales.rules.sold_on.matches: column 'sold_on' is date, not text",
+            "take the condition out",
+        ),
+        (
+            '["NO", SE, 7]',
+            "[NO, SE]",
+            "feeds.sales.rules.brand.one_of: False is no word (YAML makes booleans of no, yes, on, off)",
+            "put each of the values in quotes",
+        ),
+        (
+            "key: [order_no]",
+            "key: order_no",
+            "feeds.sales.key: 'order_no' is the wrong type",
+            "write a list, written as [a, b]",
+        ),
+        (
+            "key: [order_no]",
+            "key: [orderno]",
+            "feeds.sales.key[0]: table 'sales' has no column 'orderno'",
+            "did you mean 'order_no'?",
+        ),
+        (
+            "require: [price]",
+            "require: [price, no]",
+            "feeds.sales.require[1]: YAML reads no as the boolean false, a text is needed",
+            'put it in quotes: "no"',
+        ),
+        (
+            "require: [price]",
+            "require: [price, price]",
+            "feeds.sales.require: 'price' stands more than once",
+            "keep one of them",
+        ),
+        (
+            "Price: price}",
+            "Price: pric}",
+            "feeds.sales.columns.Price: table 'sales' has no column 'pric'",
+            "did you mean 'price'?",
+        ),
+        (
+            "Price: price}",
+            "Price: order_no}",
+            "feeds.sales.columns.Price: column 'order_no' is filled from 'Order No' and from 'Price'",
+            "map one landed column to it",
+        ),
+        (
+            "Price: price}",
+            "no: price}",
+            "feeds.sales.columns.no: YAML reads the key no as the boolean False",
+            'put it in quotes: "no"',
+        ),
+        (
+            "Price: price}",
+            "2024: price}",
+            "feeds.sales.columns.2024: YAML reads the key 2024 as the number 2024",
+            'put it in quotes: "2024"',
+        ),
+        (
+            "revision: updated_at",
+            "revision: brand",
+            "feeds.sales.revision: column 'brand' is character varying(20)",
+            "a revision is a timestamptz or an integer",
+        ),
+        (
+            "utc_date(sold_at)",
+            "utcdate(sold_at)",
+            "feeds.sales.derive.sold_on: there is no function 'utcdate' here",
+            "did you mean 'utc_date'?",
+        ),
+        (
+            "utc_date(sold_at)",
+            "utc_date(price)",
+            "feeds.sales.derive.sold_on: column 'price' is numeric(10,2)",
+            "utc_date takes a timestamptz column",
+        ),
+        (
+            '"%d.%m.%Y %H:%M"',
+            "iso",
+            "feeds.sales.formats.sold_at: 'iso' is no strptime format (it has no % directive)",
+            "write it as %m/%d/%Y or %d.%m.%Y %H:%M",
+        ),
+        (
+            "latin1",
+            "latin99",
+            "feeds.sales.encoding: there is no encoding 'latin99'",
+            "usual ones are utf-8, latin-1, cp1252, utf-16",
+        ),
+        (
+            '"\\t"',
+            '";;"',
+            "feeds.sales.delimiter: ';;' is no delimiter",
+            'it is one character, such as "," ";" "|" or "\\t"',
+        ),
+        (
+            "Europe/Oslo",
+            "Europe/Olso",
+            "feeds.sales.time_zone: there is no time zone 'Europe/Olso'",
+            "did you mean 'Europe/Oslo'?",
+        ),
+        (
+            "starts_on: 2024-01-31",
+            "starts_on: 2024-01-32",
+            "feeds.sales.starts_on: '2024-01-32' is no day",
+            "write it as 2024-01-31",
+        ),
+        (
+            "starts_on: 2024-01-31",
+            "starts_on: 31.1.2024",
+            "feeds.sales.starts_on: '31.1.2024' is no day",
+            "write it as 2024-01-31",
+        ),
+        (
+            "    table: sales\n",
+            "    table: sales\n    name: x\n",
+            "feeds.sales.name: unknown key 'name'",
+            "take it out, Longbox fills it in itself",
+        ),
+    ],
+)
+def test_a_fault_names_its_place_and_its_remedy(
+    tmp_path: Path, old: str, new: str, message: str, remedy: str
+) -> None:
+    assert old in SHOP
+    found = faults(tmp_path, SHOP.replace(old, new, 1))
+    assert any(f" {message}" in line and f"; {remedy}" in line for line in found), "\n".join(found)

@@ -1,0 +1,175 @@
+"""Files of every sane dialect are taken apart; a bad record costs itself and nothing else."""
+
+import bz2
+import gzip
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.ingestion import decode, formats
+from pipelines.ingestion.decode import decompressed, fingerprint
+from pipelines.ingestion.errors import BadRecord, UnreadableFileError
+from pipelines.ingestion.formats import open_records
+
+WANTED = ("a", "b", "c")
+
+
+def pieces(data, size=7):
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+def read(data, name="x.csv", encoding="utf-8", delimiter=None, size=7):
+    records = open_records(pieces(data, size), data[:4096], name, encoding=encoding, delimiter=delimiter, wanted=WANTED)
+    found = []
+    for record in records:
+        bad = isinstance(record, BadRecord)
+        found.append((records.line, (record.reason, records.raw_text()) if bad else list(record)))
+    return records.header, found
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_delimiters_and_line_ends_are_found_out(delimiter, end):
+    data = end.join(delimiter.join(row) for row in (WANTED, "123", ("x y", '"q""q"', ""))).encode()
+    assert read(data) == (["a", "b", "c"], [(2, ["1", "2", "3"]), (3, ["x y", 'q"q', ""])])
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_column():
+    assert read(b"\xef\xbb\xbfa,b,c\n1,2,3\n")[0] == ["a", "b", "c"]
+
+
+def test_utf_16_with_a_byte_order_mark_is_read():
+    assert read("a,b,c\n1,ü,3\n".encode("utf-16"))[1] == [(2, ["1", "ü", "3"])]
+
+
+def test_a_declared_encoding_is_read():
+    assert read("a,b,c\n1,ü,3\n".encode("latin-1"), encoding="latin-1")[1] == [(2, ["1", "ü", "3"])]
+
+
+def test_quoted_newlines_belong_to_their_record_and_lines_are_still_counted():
+    _, found = read(b'a,b,c\n1,"x\ny",3\n4,5,6\n')
+    assert found == [(2, ["1", "x\ny", "3"]), (4, ["4", "5", "6"])]
+
+
+def test_a_bad_line_costs_only_itself():
+    data = b'a,b,c\n1,2\n\n4,5,6\n7,"8"x,9\n7,\xff,9\n7,\x00,9\n1,2,3,4\n10,11,12'
+    _, found = read(data)
+    assert [(line, value if isinstance(value, list) else value[0]) for line, value in found] == [
+        (2, "column_count"), (4, ["4", "5", "6"]), (5, "malformed"), (6, "invalid_text"), (7, "nul_byte"),
+        (8, "column_count"), (9, ["10", "11", "12"]),
+    ]  # fmt: skip
+
+
+def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
+    monkeypatch.setattr(formats, "MAX_RECORD_LINES", 50)
+    rows = "".join(f"{n},x,y\n" for n in range(200))
+    _, found = read(f'a,b,c\n1,"open,3\n{rows}'.encode())
+    assert found[0] == (2, ("malformed", '1,"open,3\n'))
+    assert [values[0] for _, values in found[1:]] == [str(n) for n in range(200)]
+    assert found[-1][0] == 202
+
+
+def test_a_line_past_the_limit_is_put_aside_with_bounded_memory(monkeypatch):
+    monkeypatch.setattr(formats, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(formats, "RAW_TEXT_LIMIT", 500)
+    data = b"a,b,c\n" + b'1,"' + b"z" * 100_000 + b"\n4,5,6\n"
+    _, found = read(data, size=100)
+    assert [value if isinstance(value, list) else value[0] for _, value in found] == [
+        "too_long",
+        ["4", "5", "6"],
+    ]
+
+
+def test_json_lines_keep_decimals_and_report_unknown_names():
+    data = b'{"a": 1.50, "c": null}\n[1]\n{"a": NaN}\n\n{"b": {"k": [1]}, "z": 1}\n'
+    records = open_records(pieces(data), data, "x", encoding="utf-8", delimiter=None, wanted=WANTED)
+    found = list(records)
+    assert [str(found[0][0]), found[0][1:]] == ["1.50", [None, None]]
+    assert [found[1].reason, found[2].reason] == ["malformed", "malformed"]
+    assert found[3] == [None, {"k": [1]}, None] and records.unknown == {"z"}
+
+
+def test_parquet_rows_come_typed_and_a_bad_one_keeps_its_values():
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"a": [1, 2], "b": ["x", "nul\x00"]}), buffer)
+    header, found = read(buffer.getvalue(), "x.bin")
+    assert header == ["a", "b"] and found[0] == (1, [1, "x"])
+    assert found[1][1][0] == "nul_byte" and json.loads(found[1][1][1])["a"] == 2
+
+
+@pytest.mark.parametrize("name", ["x.parquet"])
+def test_a_file_that_is_no_parquet_is_unreadable(name):
+    with pytest.raises(UnreadableFileError, match="not a Parquet"):
+        read(b"a,b,c\n", name)
+
+
+def test_a_parquet_cut_short_is_unreadable():
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"a": list(range(1000))}), buffer)
+    with pytest.raises(UnreadableFileError):
+        read(buffer.getvalue()[:-100], "x.parquet")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"a,b,c", b"a,b,c\n", b"a,b,c\r\n\r\n"])
+def test_an_empty_file_and_one_with_only_a_header_have_no_records(data):
+    assert read(data)[1] == []
+
+
+COMPRESS = {"gzip": gzip.compress, "bzip2": bz2.compress, "zstd": decode.zstd.compress, "plain": bytes}
+
+
+@pytest.mark.parametrize("kind", COMPRESS)
+def test_compression_is_told_by_content_and_changes_no_identity(kind):
+    data = b"hello\n" * 10_000
+    assert fingerprint(decompressed(pieces(COMPRESS[kind](data), 1000))).sha256 == fingerprint([data]).sha256
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "zstd"])
+def test_members_joined_end_to_end_are_all_read(kind):
+    data = COMPRESS[kind](b"one\n") + COMPRESS[kind](b"two\n")
+    assert b"".join(decompressed(pieces(data))) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "bzip2", "zstd"])
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_compressed_file_cut_short_is_told_as_truncated(kind, cut):
+    data = COMPRESS[kind](bytes(range(256)) * 400)
+    with pytest.raises(UnreadableFileError) as caught:
+        list(decompressed(pieces(data[:-cut])))
+    assert caught.value.reason == "truncated"
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_flipped_byte_in_a_compressed_file_makes_it_unreadable(kind):
+    data = bytearray(COMPRESS[kind](b"0123456789" * 5000 + bytes(range(256)) * 10))
+    data[-6] ^= 0xFF
+    if kind == "zstd":
+        data = bytearray(decode.zstd.compress(b"x" * 100, options={decode.zstd.CompressionParameter.checksum_flag: 1}))
+        data[-1] ^= 0xFF
+    with pytest.raises(UnreadableFileError):
+        list(decompressed(pieces(bytes(data))))
+
+
+@given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=3, max_size=3)))
+def test_what_csv_writes_is_read_back_whatever_it_holds(rows):
+    import csv
+
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    writer.writerow(WANTED)
+    writer.writerows(rows)
+    assert [value for _, value in read(text.getvalue().encode(), size=3)[1]] == rows
+
+
+@given(st.binary())
+def test_any_bytes_are_read_or_refused_never_crash(data):
+    try:
+        read(data)
+        read(data, "x.jsonl")
+    except UnreadableFileError as fault:
+        assert fault.remedy

@@ -1,0 +1,151 @@
+"""Landed values become canonical text or a reason why not: strict where PostgreSQL is lenient."""
+
+import datetime as dt
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.ingestion.bulk import bulk_converter
+from pipelines.ingestion.errors import BadValue
+from pipelines.ingestion.values import ColumnFormat, converter
+
+
+def convert(type_name, value, **column):
+    return converter(type_name, ColumnFormat(**column))(value)
+
+
+def reason(type_name, value, **column):
+    with pytest.raises(BadValue) as caught:
+        convert(type_name, value, **column)
+    assert caught.value.detail and caught.value.remedy
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("landed", "kept"),
+    [
+        ("12.50", "12.50"), ("12.5", "12.50"), ("12", "12.00"), ("007.5", "7.50"), (".5", "0.50"), ("+3.", "3.00"),
+        (" 4.10 ", "4.10"), ("1e3", "1000.00"), ("-0.00", "0.00"), (12, "12.00"), (12.5, "12.50"),
+        (Decimal("12.500"), "12.50"), ("19.990000000000002", "19.99"), (0.1 + 0.2, "0.30"), ("1234567890.12", "1234567890.12"),
+    ],
+)  # fmt: skip
+def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
+    assert convert("numeric(12,2)", landed) == kept
+
+
+@pytest.mark.parametrize(
+    ("landed", "why"),
+    [
+        ("$1,234.50", "not_a_number"), ("1.234,50", "not_a_number"), ("NaN", "not_a_number"),
+        ("Infinity", "not_a_number"), ("-inf", "not_a_number"), (float("nan"), "not_a_number"), ("1e400", "out_of_range"),
+        ("1_000", "not_a_number"), ("tomorrow", "not_a_number"), ("١٢", "not_a_number"), ("12345678901", "out_of_range"),
+        ("9999999999.999", "out_of_range"), ("19.999", "too_many_decimals"), (True, "not_a_number"), ([1], "not_a_number"),
+    ],
+)  # fmt: skip
+def test_a_price_that_is_no_plain_number_is_refused(landed, why):
+    assert reason("numeric(12,2)", landed) == why
+
+
+@pytest.mark.parametrize(
+    ("landed", "kept"),
+    [
+        ("2026-10-30T12:00:00Z", "2026-10-30T12:00:00+00:00"),
+        ("2026-10-30 12:00:00+02:00", "2026-10-30T10:00:00+00:00"),
+        ("2026-10-30", "2026-10-30T00:00:00+00:00"),
+        (dt.datetime(2026, 10, 30, 12), "2026-10-30T12:00:00+00:00"),
+    ],
+)
+def test_times_are_kept_in_utc(landed, kept):
+    assert convert("timestamp with time zone", landed) == kept
+
+
+def test_a_naive_time_is_in_the_feeds_zone_and_an_ambiguous_one_is_the_earlier():
+    zone = {"time_zone": "Europe/Berlin"}
+    assert convert("timestamp with time zone", "2026-07-01T12:00:00", **zone) == "2026-07-01T10:00:00+00:00"
+    assert convert("timestamp with time zone", "2026-10-25T02:30:00", **zone) == "2026-10-25T00:30:00+00:00"
+
+
+def test_a_time_that_the_clocks_skipped_is_refused():
+    assert reason("timestamp with time zone", "2026-03-29T02:30:00", time_zone="Europe/Berlin") == "not_a_time"
+
+
+@pytest.mark.parametrize(
+    "landed", ["tomorrow", "now", "2026-02-30T00:00:00", "30.10.2026", "20261030", "2026-W01-1", ""]
+)
+def test_a_time_that_is_none_is_refused(landed):
+    assert reason("timestamp with time zone", landed) == "not_a_time"
+
+
+@pytest.mark.parametrize("landed", ["2026-02-30", "tomorrow", "2026-10-30T12:00:00", 20261030, "0000-01-01"])
+def test_a_date_that_is_none_is_refused(landed):
+    assert reason("date", landed) == "not_a_date"
+
+
+def test_declared_formats_are_read():
+    assert convert("date", "10/30/2026", format="%m/%d/%Y") == "2026-10-30"
+    assert convert("timestamp with time zone", "1761825600", format="epoch_seconds") == "2025-10-30T12:00:00+00:00"
+    assert reason("date", "30/10/2026", format="%m/%d/%Y") == "not_a_date"
+
+
+@pytest.mark.parametrize(
+    ("type_name", "landed", "why"),
+    [
+        ("integer", "3000000000", "out_of_range"), ("integer", "1.5", "not_a_number"), ("boolean", "maybe", "wrong_type"),
+        ("uuid", "12", "wrong_type"), ("jsonb", "{", "wrong_type"), ("jsonb", '{"a": NaN}', "wrong_type"),
+        ("jsonb", '"\\u0000"', "nul_byte"), ("character varying(3)", "abcd", "too_long"),
+        ("double precision", "1e999", "out_of_range"), ("text", {"a": 1}, "wrong_type"), ("text[]", "a", "wrong_type"),
+    ],
+)  # fmt: skip
+def test_each_type_names_what_it_refuses(type_name, landed, why):
+    assert reason(type_name, landed) == why
+
+
+def test_labels_of_an_enum_are_the_only_ones_taken():
+    label = converter("mood", ColumnFormat(), ("sad", "ok"))
+    assert label("ok") == "ok"
+    with pytest.raises(BadValue, match="not_in_list"):
+        label("happy")
+
+
+def test_an_unsupported_type_has_no_converter():
+    assert converter("point", ColumnFormat()) is None
+
+
+@given(st.text(), st.sampled_from(["numeric(12,2)", "numeric", "integer", "date", "timestamp with time zone", "jsonb",
+                                   "boolean", "uuid", "double precision", "text[]", "character varying(9)"]))  # fmt: skip
+def test_any_text_is_either_converted_or_refused_with_a_reason(text, type_name):
+    try:
+        kept = convert(type_name, text)
+    except BadValue as fault:
+        assert fault.reason and fault.remedy
+    else:
+        assert "\t" not in kept and "\n" not in kept
+
+
+@given(st.decimals(min_value=-9999999999, max_value=9999999999, places=2, allow_nan=False))
+def test_every_decimal_survives_unchanged(number):
+    assert Decimal(convert("numeric(12,2)", str(number))) == number
+    assert convert("numeric(12,2)", str(number)) == convert("numeric(12,2)", number)
+
+
+COLUMN_TEXTS = st.one_of(
+    st.text(max_size=8),
+    st.from_regex(r"\A(0|[1-9][0-9]{0,4})\.[0-9]{2}\Z"),
+    st.from_regex(r"\A20[0-9]{2}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-5][0-9](Z|\+00:00|)\Z"),
+    st.from_regex(r"\A20[0-9]{2}-[01][0-9]-[0-3][0-9]\Z"),
+)
+
+
+@given(
+    st.lists(COLUMN_TEXTS.filter(bool), min_size=1, max_size=6),
+    st.sampled_from(
+        ["numeric(12,2)", "numeric(5,0)", "text", "date", "timestamp with time zone", "integer", "boolean"]
+    ),
+)
+def test_a_column_converted_at_once_is_the_same_as_value_by_value(texts, type_name):
+    one = converter(type_name, ColumnFormat())
+    found = bulk_converter(type_name, ColumnFormat(), one)(texts, "\n".join(texts))
+    if found is not None:
+        assert list(found) == [one(text) for text in texts]
