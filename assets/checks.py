@@ -104,8 +104,10 @@ def landing_gaps(
             left = days_without_result(database, f"{system.name}/{table}", folders[0], until)
             unread = {day for day in left if day >= feed.starts_on} & set(folders)
             problems += [f"{feed.prefix}{day}/ was not read; run that day" for day in sorted(unread)]
-        never = {day.isoformat(): f"the feed starts on {feed.starts_on}" for day in folders if day < feed.starts_on}
-        never |= {name: "no landing day (YYYY-MM-DD)" for name in strange_folders(store, feed)}
+        never = {
+            day.isoformat(): f"the feed starts on {feed.starts_on}" for day in folders if day < feed.starts_on
+        }
+        never |= dict.fromkeys(strange_folders(store, feed), "no landing day (YYYY-MM-DD)")
         problems += [f"{feed.prefix}{name}/ is never read: {why}" for name, why in never.items()]
     return problems
 

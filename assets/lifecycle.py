@@ -18,7 +18,6 @@ from assets.lineage import aggregate_lineage, landed_columns, landing_lineage
 from assets.metadata import (
     COLUMN_LINEAGE,
     COLUMNS,
-    DAY_ROWS,
     OWNERS,
     add_live_columns,
     report_days,
@@ -46,7 +45,7 @@ def system_definitions(system: System) -> dg.Definitions:
     """Every asset and check of a system. Touches no server."""
     calendar = landing_calendar(system)
     own = _own_definitions(system, calendar)
-    taken = set(own.resolve_all_asset_keys())
+    taken = {key for asset in own.assets or [] for key in _keys(asset)}
     assets: list[Any] = [_landing_spec(feed) for feed in system.feeds.values()]
     checks: list[Any] = []
     if calendar is not None:
@@ -198,5 +197,5 @@ def _load_module(system: System) -> Any:
     return module
 
 
-def _keys(asset: dg.AssetSpec | dg.AssetsDefinition) -> Sequence[dg.AssetKey]:
-    return [asset.key] if isinstance(asset, dg.AssetSpec) else list(asset.keys)
+def _keys(asset: Any) -> Sequence[dg.AssetKey]:
+    return list(asset.keys) if isinstance(asset, dg.AssetsDefinition) else [asset.key]

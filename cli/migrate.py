@@ -85,7 +85,8 @@ def _print_result(result: "MigrationResult") -> None:
         return
     typer.echo(
         f"{len(result.applied)} revisions applied ({result.already_applied} were before), "
-        f"{len(result.declared)} declared tables changed, {len(result.partitions)} partitions made, {result.seconds:.1f} s"
+        f"{len(result.declared)} changes of declared tables, {len(result.partitions)} partitions made, "
+        f"{result.seconds:.1f} s"
     )
 
 

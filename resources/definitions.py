@@ -21,7 +21,7 @@ from resources.settings import Settings
 _ALERTS_SENT: dict[str, Sent] = {}  # sensors build their resources at every tick: what was told outlives them
 
 
-class SettingsResource(dg.ConfigurableResourceFactory[Settings]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class SettingsResource(dg.ConfigurableResource[Settings]):
     """The settings of the environment."""
 
     def create_resource(self, context: dg.InitResourceContext) -> Settings:
@@ -29,7 +29,7 @@ class SettingsResource(dg.ConfigurableResourceFactory[Settings]):  # type: ignor
         return Settings.load()
 
 
-class DatabaseResource(dg.ConfigurableResourceFactory[Database]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class DatabaseResource(dg.ConfigurableResource[Database]):
     """PostgreSQL as one of Longbox's roles, through a pool that lives as long as the run."""
 
     role: str = APP_ROLE
@@ -50,7 +50,7 @@ class DatabaseResource(dg.ConfigurableResourceFactory[Database]):  # type: ignor
             yield database
 
 
-class CacheResource(dg.ConfigurableResourceFactory[Cache]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class CacheResource(dg.ConfigurableResource[Cache]):
     """Redis; connects at the first call, so that runs start without it."""
 
     timeout_seconds: float = 1.0
@@ -65,7 +65,7 @@ class CacheResource(dg.ConfigurableResourceFactory[Cache]):  # type: ignore[misc
             cache.close()
 
 
-class ObjectStoreResource(dg.ConfigurableResourceFactory[ObjectStore]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class ObjectStoreResource(dg.ConfigurableResource[ObjectStore]):
     """Where files land and archives go."""
 
     def create_resource(self, context: dg.InitResourceContext) -> ObjectStore:
@@ -73,7 +73,7 @@ class ObjectStoreResource(dg.ConfigurableResourceFactory[ObjectStore]):  # type:
         return ObjectStore.from_url(Settings.load().object_store)
 
 
-class S3AdministrationResource(dg.ConfigurableResourceFactory[S3Administration]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class S3AdministrationResource(dg.ConfigurableResource[S3Administration]):
     """The object store's bucket, where the store is S3."""
 
     def create_resource(self, context: dg.InitResourceContext) -> S3Administration:
@@ -81,7 +81,7 @@ class S3AdministrationResource(dg.ConfigurableResourceFactory[S3Administration])
         return S3Administration.from_url(Settings.load().object_store)
 
 
-class NotifierResource(dg.ConfigurableResourceFactory[Notifier]):  # type: ignore[misc]  # Dagster leaves its base untyped
+class NotifierResource(dg.ConfigurableResource[Notifier]):
     """Alerts to the console and the channels of LONGBOX_ALERT_URLS."""
 
     cool_down_seconds: float = COOL_DOWN_SECONDS

@@ -256,7 +256,7 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """Variables that look like settings but are none, each with the nearest known name, for a warning."""
     known = [setting.name for setting in SETTINGS]
     found = sorted(name for name in environ if name.startswith("LONGBOX_") and name not in known)
-    return {name: next(iter(get_close_matches(name, known, n=1)), None) for name in found}
+    return {name: next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None) for name in found}
 
 
 def postgres_url(text: str) -> str:

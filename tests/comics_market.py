@@ -112,16 +112,13 @@ class Market:
     def digest(self) -> dict[str, str]:
         """Content of the comics tables, by table."""
         with self.database.connection() as connection:
-            found = digest_tables(connection, [("comics", table) for table in TABLES])
-        return {entry.table: f"{entry.rows} {entry.digest}" for entry in found}
+            found = digest_tables(connection, self.catalog, [f"comics.{table}" for table in TABLES])
+        return {entry.table: f"{entry.rows} {entry.content_hash}" for entry in found}
 
-    def written(self) -> dict[str, int]:
-        """Physical identity of every row of the derived tables: what is the same twice was not written between."""
-        found = {}
-        for table in TABLES:
-            (count,) = self.rows(f"SELECT coalesce(sum(hashtextextended(t.tableoid || ' ' || t.ctid || ' ' || t.xmin, 0)), 0) FROM comics.{table} t")[0]
-            found[table] = int(count)
-        return found
+    def written(self) -> dict[str, str]:
+        """Physical identity of the rows of the derived tables: the same twice means nothing was written between."""
+        query = "SELECT md5(string_agg(concat_ws(' ', tableoid, ctid, xmin), ',' ORDER BY tableoid, ctid)) FROM comics."
+        return {table: self.rows(query + table)[0][0] for table in TABLES}
 
     def close(self) -> None:
         self.database.close()

@@ -71,7 +71,7 @@ def stack() -> Iterator[Stack]:
     """The PostgreSQL and the Valkey of this session, without Dagster and without tables."""
     home = new_home()
     try:
-        with Stack(home, dagster=False, environ={"PATH": os.environ["PATH"]}) as running:
+        with Stack(home, dagster=False, environ={"PATH": os.environ["PATH"]}, is_durable=False) as running:
             yield running
     finally:
         remove_home(home)

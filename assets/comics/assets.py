@@ -11,6 +11,7 @@ import dagster as dg
 from assets.comics import lineage
 from assets.comics.checks import comics_checks
 from assets.jobs import CACHE_KEY
+from assets.lifecycle import freshness, labels
 from assets.metadata import (
     COLUMN_LINEAGE,
     DAY_ROWS,
@@ -55,19 +56,24 @@ def _matched(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.Asset
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
         owner_database: dg.ResourceParam[Database],
-    ) -> None:
+    ) -> Any:
         from assets.comics.days import match_days
         from assets.comics.normalise import make_normaliser
 
         normaliser = make_normaliser(system, database, owner_database, context.run_id)
         report_matching(context, match_days(normaliser, database, landing_days(context), context.run_id))
         add_live_columns(context, database, *((system.name, table) for table in MATCHED))
+        yield from (dg.MaterializeResult(asset_key=key) for key in sorted(context.selected_asset_keys))
 
     return match
 
 
 def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
-    upstream = [dg.AssetKey([system.name, RAW]), *(dg.AssetKey([system.name, table]) for table in MATCHED), RATES]
+    upstream = [
+        dg.AssetKey([system.name, RAW]),
+        *(dg.AssetKey([system.name, table]) for table in MATCHED),
+        RATES,
+    ]
 
     @dg.asset(
         **_labels(system, NORMALISED, lineage.NORMALISED), deps=upstream, partitions_def=calendar,
@@ -161,8 +167,6 @@ def _spec(
 
 
 def _labels(system: System, table: str, columns: dg.TableColumnLineage) -> dict[str, Any]:
-    from assets.lifecycle import freshness, labels
-
     declared = system.tables.get(table)
     return {
         "key": dg.AssetKey([system.name, table]),

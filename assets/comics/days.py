@@ -29,9 +29,7 @@ class HeldBack:
     outcome: str = "failed"
 
 
-def match_days(
-    normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None
-) -> list[Any]:
+def match_days(normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None) -> list[Any]:
     """Match the titles of `days` that did not fail before. Records each day's outcome for `comics/comics`."""
     from assets.comics.normalise import match_comics
 
@@ -58,6 +56,8 @@ def normalise_matched_days(
     from pipelines.normalisation.engine import normalise_days
 
     ready = days_to_work_on(database, days, asset=NORMALISED, upstream=MATCHED, run_id=run_id)
-    held = [HeldBack(day, LongboxError(f"{MATCHED} failed on {day}")) for day in days if day not in set(ready)]
+    held = [
+        HeldBack(day, LongboxError(f"{MATCHED} failed on {day}")) for day in days if day not in set(ready)
+    ]
     results = [*normalise_days(normaliser, ready), *held]
     return sorted(results, key=lambda result: result.landing_day)

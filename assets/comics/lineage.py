@@ -16,7 +16,10 @@ def _from(table: str, columns: Mapping[str, str]) -> dg.TableColumnLineage:
     return column_lineage(
         {
             name: [
-                (dg.AssetKey(["comics", *source.split(".")[:-1]] if "." in source else ["comics", table]), source.split(".")[-1])
+                (
+                    dg.AssetKey(["comics", *source.split(".")[:-1]] if "." in source else ["comics", table]),
+                    source.split(".")[-1],
+                )
                 for source in sources.split()
             ]
             for name, sources in columns.items()
@@ -39,7 +42,16 @@ MATCHED = {
     ),
 }  # fmt: skip
 
-_SAME = ("key_hash", "content_hash", "source_marketplace", "source_record_id", "sold_at", "sale_date", "price", "currency")
+_SAME = (
+    "key_hash",
+    "content_hash",
+    "source_marketplace",
+    "source_record_id",
+    "sold_at",
+    "sale_date",
+    "price",
+    "currency",
+)
 NORMALISED = column_lineage(
     {
         **{name: [(dg.AssetKey(["comics", "pricing_data_raw"]), name)] for name in _SAME},

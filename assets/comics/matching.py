@@ -101,7 +101,9 @@ class Matches:
                 publisher = Publisher(keys.publisher_id(publisher_key), publisher_key, title.publisher)
                 _merge(found.publishers, publisher.publisher_id, publisher)
             series_id = keys.series_id(title.series_key)
-            _merge(found.series, series_id, Series(series_id, title.series_key, title.series_name, publisher_key))
+            _merge(
+                found.series, series_id, Series(series_id, title.series_key, title.series_name, publisher_key)
+            )
             comic = Comic(
                 keys.comic_id(key), key, series_id, title.issue_number or "", title.issue_sort, title.variant,
                 display_title(title), title.year,
@@ -114,12 +116,16 @@ class Matches:
 
         The caller holds the lock of `comics.comics` and commits. Rows that stay the same are not written.
         """
-        publishers = _improved(self.publishers, _known(connection, "known_publishers", Publisher, self.publishers))
+        publishers = _improved(
+            self.publishers, _known(connection, "known_publishers", Publisher, self.publishers)
+        )
         series = _improved(self.series, _known(connection, "known_series", Series, self.series))
         comics = _improved(self.comics, _known(connection, "known_comics", Comic, self.comics))
         with connection.cursor() as cursor:
             cursor.executemany(QUERIES["write_publisher"], [astuple(publisher) for publisher in publishers])
-            cursor.executemany(QUERIES["write_series"], [(*astuple(row), _publisher_id(row)) for row in series])
+            cursor.executemany(
+                QUERIES["write_series"], [(*astuple(row), _publisher_id(row)) for row in series]
+            )
             cursor.executemany(QUERIES["write_comic"], [astuple(comic) for comic in comics])
         return len(publishers), len(series), len(comics)
 
@@ -140,7 +146,9 @@ def _improved(fresh: Mapping[uuid.UUID, Found], known: Mapping[uuid.UUID, Found]
     return improved
 
 
-def _known(connection: Connection, query: str, row_type: type[Found], wanted: Mapping[uuid.UUID, Found]) -> dict[uuid.UUID, Found]:
+def _known(
+    connection: Connection, query: str, row_type: type[Found], wanted: Mapping[uuid.UUID, Found]
+) -> dict[uuid.UUID, Found]:
     rows = connection.execute(QUERIES[query], {"ids": list(wanted)}).fetchall()
     return {cast(uuid.UUID, row[0]): row_type(*cast("tuple[Any, ...]", row)) for row in rows}
 

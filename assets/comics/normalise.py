@@ -96,7 +96,9 @@ class ComicsRules:
     def facts(self, connection: Connection) -> dict[str, int]:
         """Count, newest time and a sum over the exchange rates."""
         row = connection.execute(QUERIES["fx_facts"]).fetchone()
-        return dict(zip(("rates", "newest_rate_us", "rate_sum"), cast(tuple[int, int, int], row), strict=True))
+        return dict(
+            zip(("rates", "newest_rate_us", "rate_sum"), cast(tuple[int, int, int], row), strict=True)
+        )
 
     def outdated(self, connection: Connection, seen: Mapping[str, int]) -> Outdated:
         """What was refused for want of a rate, and sales on days that rates loaded since `seen` may serve."""

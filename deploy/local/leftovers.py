@@ -1,7 +1,7 @@
 """What a killed supervisor leaves running, found and stopped before the next start, and by `longbox down`.
 
-PostgreSQL is found by its data folder, everything else by the mark in its environment: neither a recycled pid nor a
-process of another home is ever taken for one of ours. Live stacks are stopped by their own supervisor.
+Servers are found by the folder they sit in, Dagster's processes by the mark in their environment: neither a recycled
+pid nor a process of another home is ever taken for one of ours. Live stacks are stopped by their own supervisor.
 """
 
 import signal
@@ -15,32 +15,38 @@ from deploy.local.processes import MARK, ProcessId, marked_processes, processes_
 from deploy.local.state import Home
 
 __all__ = ["MARK", "find", "stop"]
+_CACHES = ("valkey-server", "redis-server")
 _STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
 
 
 def find(home: Home) -> list[ProcessId]:
-    """Live processes of the stack in `home`: PostgreSQL with its backends first, then the marked ones."""
+    """Live processes of the stack in `home`: PostgreSQL with its backends first, then all others."""
     servers = [process for folder in _data_folders(home) for process in processes_in(folder)]
-    return servers + [process for process in marked_processes(home.path) if process not in servers]
+    return servers + _others(home, servers)
 
 
 def stop(home: Home) -> list[str]:
     """Stop them, PostgreSQL last and by a shutdown. Returns a line for each kind found."""
     said = []
-    servers = {process for folder in _data_folders(home) for process in processes_in(folder)}
-    marked = [process for process in marked_processes(home.path) if process not in servers]
-    if marked:
-        outliving = stop_left_over(marked, _STEPS, whole_group=False)
+    servers = [process for folder in _data_folders(home) for process in processes_in(folder)]
+    others = _others(home, servers)
+    if others:
+        outliving = stop_left_over(others, _STEPS, whole_group=False)
         if outliving:
             raise StackError(
                 f"left-over processes do not end: pid {', '.join(str(p.pid) for p in outliving)}"
             )
-        said.append(f"stopped {len(marked)} left-over process(es) of an earlier stack (pid {_pids(marked)})")
+        said.append(f"stopped {len(others)} left-over process(es) of an earlier stack (pid {_pids(others)})")
     for folder in _data_folders(home):
         found = _server(home, folder).stop_left_over()
         if found:
             said.append(f"shut down a left-over PostgreSQL (pid {found[0].pid})")
     return said
+
+
+def _others(home: Home, servers: list[ProcessId]) -> list[ProcessId]:
+    found = processes_in(home.valkey, _CACHES) + marked_processes(home.path)
+    return [process for process in dict.fromkeys(found) if process not in servers]
 
 
 def _data_folders(home: Home) -> list[Path]:

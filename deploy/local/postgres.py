@@ -63,6 +63,10 @@ _SETTINGS = {
 }
 
 
+# survive a kill of the server, not of the machine; databases are made and dropped ten times as fast
+_FOR_TESTS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
 @dataclass(frozen=True)
 class LocalPostgres:
     """The server of one home: what it runs with and where its data is."""
@@ -73,6 +77,7 @@ class LocalPostgres:
     password: str
     run_as: RunAs | None
     note: str
+    is_durable: bool = True
 
     def url(self, port: int, database: str) -> str:
         """URL of one database, password included."""
@@ -131,6 +136,8 @@ class LocalPostgres:
         """Start the server. It is not ready yet: see `wait_ready`."""
         self._remove_stale_pid_file()
         settings = {"listen_addresses": LOOPBACK, "port": str(port), "unix_socket_directories": ""}
+        if not self.is_durable:
+            settings |= _FOR_TESTS
         command: list[str | Path] = [self.programs.program("postgres"), "-D", self.data, *_options(settings)]
         return start("PostgreSQL", command, log=self.log, cwd=self.data, run_as=self.run_as, env=env)
 
@@ -179,7 +186,7 @@ class LocalPostgres:
         return None
 
 
-def prepare(home: Home, password: str) -> LocalPostgres:
+def prepare(home: Home, password: str, *, is_durable: bool = True) -> LocalPostgres:
     """Find programs, user and place of the server of `home`; moves both out of reach of no one (see `privileges`)."""
     programs = binaries.find_postgres()
     folder, note = home.postgres, ""
@@ -194,7 +201,9 @@ def prepare(home: Home, password: str) -> LocalPostgres:
             user = privileges.server_user(folder / "data") or user
             note += f", which cannot reach {home.path}: its data are in {folder}"
         programs = privileges.reachable_programs(programs, user)
-    return LocalPostgres(programs, folder / "data", home.logs / "postgres.log", password, user, note)
+    return LocalPostgres(
+        programs, folder / "data", home.logs / "postgres.log", password, user, note, is_durable
+    )
 
 
 def _options(settings: dict[str, str]) -> list[str]:

@@ -172,12 +172,15 @@ def marked_processes(home: Path) -> list[ProcessId]:
     return [_identity(process) for process in _mine() if _environment(process).get(MARK) == str(home)]
 
 
-def processes_in(folder: Path) -> list[ProcessId]:
-    """Processes whose working directory is `folder`: a PostgreSQL server and all its backends sit in their data."""
-    found = []
+def processes_in(folder: Path, names: Sequence[str] = ("postgres",)) -> list[ProcessId]:
+    """Programs of these names whose working directory is `folder`: servers, and backends, sit in their own folder.
+
+    Servers write their title over their environment, so that `marked_processes` does not see them.
+    """
+    found, place = [], str(folder.resolve())
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.cwd() == str(folder.resolve()) and process.name() == "postgres":
+            if process.name() in names and process.cwd() == place:
                 found.append(_identity(process))
     return found
 

@@ -41,8 +41,12 @@ class Stack:
         report: Report = lambda line: None,
         module: str = "definitions",
         working_directory: Path = PROJECT_ROOT,
+        is_durable: bool = True,
     ) -> None:
-        """`home` None takes LONGBOX_HOME; `migrate` None follows `dagster`; `module` holds Dagster's definitions."""
+        """`home` None takes LONGBOX_HOME; `migrate` None follows `dagster`; `module` holds Dagster's definitions.
+
+        `is_durable` False is for tests: commits survive a kill of the server, not of the machine.
+        """
         given = dict(os.environ if environ is None else environ)
         self.home = Home((home or Settings.load(given).home).absolute().resolve())
         self.environ = _without_own_urls({**given, "LONGBOX_HOME": str(self.home.path)}, self.home)
@@ -51,6 +55,7 @@ class Stack:
         self._with_migrations = dagster if migrate is None else migrate
         self._target = (module, working_directory)
         self._report = report
+        self._is_durable = is_durable
         self._lock = HomeLock(self.home)
         self._children: list[tuple[Child, postgres.Steps, bool]] = []
         self.state = State()
@@ -128,7 +133,7 @@ class Stack:
         if url and dagster_url:
             return
         started = time.monotonic()
-        server = postgres.prepare(self.home, Secrets.of(self.home).postgres)
+        server = postgres.prepare(self.home, Secrets.of(self.home).postgres, is_durable=self._is_durable)
         port = self._port("postgres", "LONGBOX_POSTGRES_PORT", settings.postgres_port)
         made = server.initialise()
         child = server.start(port, self._server_environment())

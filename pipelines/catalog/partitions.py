@@ -1,8 +1,8 @@
-"""Time partitions of a table: `<table>_y2026m11` and the like, in UTC, made ahead of time or when data brings a new month.
+"""Time partitions of a table: `<table>_y2026m11` and the like, in UTC, made ahead of time or when data needs one.
 
-RANGE partitions over a date or timestamp, never a default one: a row without its partition is an error to mend, not
-a row in the wrong place. Making one twice, or from two processes at once, makes it once. Dropping and archiving are
-the lifecycle's. https://www.postgresql.org/docs/18/ddl-partitioning.html
+RANGE partitions over a date or timestamp, never a default one: a row without its partition is an error to
+mend, not a row in the wrong place. Making one twice, or from two processes at once, makes it once. Dropping
+and archiving are the lifecycle's. https://www.postgresql.org/docs/18/ddl-partitioning.html
 """
 
 import datetime
@@ -111,9 +111,9 @@ def ensure_partitions(
 ) -> tuple[str, ...]:
     """Make the partitions that `days` (UTC) need and that are missing; returns the names of those made.
 
-    In the caller's transaction, as a role that owns the table (longbox_owner). Holds an advisory lock of the table and
-    the locks of ATTACH until the transaction ends. A day that an existing partition holds, whatever its name and
-    length, needs none.
+    In the caller's transaction, as a role that owns the table (longbox_owner). Holds an advisory lock of the
+    table and the locks of ATTACH until the transaction ends. A day that an existing partition holds, whatever
+    its name and length, needs none.
     """
     wanted = sorted(set(days))
     if not _missing(list_partitions(connection, schema, table), wanted, interval):
@@ -134,9 +134,9 @@ def ensure_periods(
 ) -> tuple[str, ...]:
     """`ensure_partitions` in transactions of its own, one a partition, with short locks and another try when refused.
 
-    When nothing is missing it is one catalogue query. Safe beside a transaction of the caller that has written to the
-    table, but not beside one that has written to a table its foreign keys point at: call it before.
-    Raises `PartitionsBusyError` after `ATTEMPTS` tries.
+    When nothing is missing it is one catalogue query. Safe beside a transaction of the caller that has
+    written to the table, but not beside one that has written to a table its foreign keys point at: call it
+    before. Raises `PartitionsBusyError` after `ATTEMPTS` tries.
     """
     spans: dict[Span, list[datetime.date]] = {}
     for day in days:
@@ -167,7 +167,8 @@ def keep_ahead(
 ) -> tuple[str, ...]:
     """Make, for every partitioned table, the period before `now`'s, its own and the next ones; returns `schema.name`s.
 
-    `ahead_periods` overrides `AHEAD_PERIODS` (three months, 14 days, ...). Adopted tables are left to their owners.
+    `ahead_periods` overrides `AHEAD_PERIODS` (three months, 14 days, ...). Adopted tables are left to their
+    owners.
     """
     today = now.astimezone(datetime.UTC).date()
     made: list[str] = []

@@ -1,8 +1,8 @@
 """What must stand before the first revision: Longbox's roles, their rights on the database, extensions, schemas.
 
-`missing_statements` compares and lists, `apply` runs the list; twice is once. Objects belong to `longbox_owner`,
-pipelines work as `longbox_app`, analysts as `longbox_reader`, backups as `longbox_backup`; none of them logs in.
-https://www.postgresql.org/docs/18/sql-alterdefaultprivileges.html
+`missing_statements` compares and lists, `apply` runs the list; twice is once. Objects belong to
+`longbox_owner`, pipelines work as `longbox_app`, analysts as `longbox_reader`, backups as `longbox_backup`;
+none of them logs in. https://www.postgresql.org/docs/18/sql-alterdefaultprivileges.html
 """
 
 import time
@@ -112,9 +112,7 @@ def schema_statements(connection: AnyConnection, schemas: Sequence[str]) -> list
     """One schema a system, with the rights that everything made in it will carry."""
     found: list[sql.Composed] = []
     rows = connection.execute(_SQL["schema_state"], {"schemas": list(schemas)}).fetchall()
-    for name, exists, may_create, is_ours, has_defaults in cast(
-        "list[tuple[str, bool, bool, bool, bool]]", rows
-    ):
+    for name, exists, may_create, has_defaults in cast("list[tuple[str, bool, bool, bool]]", rows):
         schema = sql.Identifier(name)
         names = [] if exists else ["create_schema"]
         names += ["lend_schema"] if exists and not may_create else []
@@ -169,7 +167,7 @@ def _refusal(connection: AnyConnection, fault: str) -> str:
         f"the database's owner with CREATEROLE, or let an administrator run: "
         + " ".join(f"CREATE ROLE {role} NOLOGIN;" for role in ROLES)
         + f' GRANT {", ".join(ROLES)} TO "{user}"; ALTER DATABASE "{database}" OWNER TO "{user}"; '
-        + " ".join(f"CREATE EXTENSION {name};" for name in EXTENSIONS)
+        + " ".join(f"CREATE EXTENSION {name} SCHEMA public;" for name in EXTENSIONS)
     )
 
 

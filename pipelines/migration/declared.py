@@ -1,6 +1,7 @@
 """The seam to the catalogue: what systems declare in YAML, made after their revisions ran.
 
-Nothing is decided here: tables and aggregates are `pipelines.catalog.ddl`'s, partitions `pipelines.catalog.partitions`'.
+Nothing is decided here: tables and aggregates are `pipelines.catalog.ddl`'s, partitions
+`pipelines.catalog.partitions`'.
 """
 
 import datetime
@@ -15,7 +16,7 @@ from resources.database import OWNER_ROLE, Database
 
 
 def apply_declared(connection: Connection[tuple[object, ...]], catalog: Catalog) -> tuple[str, ...]:
-    """Make, or widen by new columns, the tables and aggregates that YAML declares; returns what was changed. Commits."""
+    """Make the tables and aggregates that YAML declares, or widen them; returns what was changed. Commits."""
     changed = apply_declared_tables(connection, catalog)
     connection.commit()
     return tuple(changed)

@@ -1,8 +1,9 @@
-"""Migrating: lock, prepare, verify, run what is missing through Alembic, make what YAML declares, keep partitions ahead.
+"""Migrating: lock, prepare, verify, run what is missing through Alembic, make what YAML declares, partitions ahead.
 
-`migrate` moves up to the newest revision of every folder given, `migrate_down` undoes, `plan` and `status` only look.
-A transaction a revision; a session lock around it all; DDL never queues behind a busy table for longer than
-`LOCK_TIMEOUT_SECONDS`, but lets go and tries again, so that readers and writers behind it are not held up.
+`migrate` moves up to the newest revision of every folder given, `migrate_down` undoes, `plan` and `status`
+only look. A transaction a revision; a session lock around it all; DDL never queues behind a busy table for
+longer than `LOCK_TIMEOUT_SECONDS`, but lets go and tries again, so that readers and writers behind it are not
+held up.
 """
 
 import contextlib
@@ -78,7 +79,8 @@ class DownResult:
 
 @dataclass(frozen=True)
 class RevisionStatus:
-    """One revision: `state` is applied, pending, edited, lost (applied, its file gone) or absent (system not at hand)."""
+    """One revision. `state`: applied, pending, edited, lost (applied, its file gone), absent (applied, its system
+    is not among the folders)."""
 
     revision: str
     system: str
@@ -119,9 +121,10 @@ def migrate(
 ) -> MigrationResult:
     """Bring the database at `url` up to the newest revision of the platform and of every system folder.
 
-    Idempotent; a second migrator waits up to `lock_wait_seconds`. `clock` gives "now" in UTC for the partitions kept
-    ahead; `report` is told each step. Raises `UserError` for faults of files and rights, `RevisionFailedError` for
-    refused SQL (earlier revisions stay, the failed one leaves nothing), `MigrationBusyError` for locks not obtained.
+    Idempotent; a second migrator waits up to `lock_wait_seconds`. `clock` gives "now" in UTC for the
+    partitions kept ahead; `report` is told each step. Raises `UserError` for faults of files and rights,
+    `RevisionFailedError` for refused SQL (earlier revisions stay, the failed one leaves nothing),
+    `MigrationBusyError` for locks not obtained.
     """
     started = time.monotonic()
     catalog = load_catalog(folders)
@@ -190,8 +193,9 @@ def migrate_down(
 ) -> DownResult:
     """Undo the revisions above `target`: `comics@0002` keeps 0002, `comics@base` keeps none of that system.
 
-    What depends on an undone revision is undone first, also in other systems. Refused before anything runs if one of
-    them has no way down. Destroys what those revisions made: a dry run unless told otherwise, and each is ledgered.
+    What depends on an undone revision is undone first, also in other systems. Refused before anything runs if
+    one of them has no way down. Destroys what those revisions made: a dry run unless told otherwise, and each
+    is ledgered.
     """
     systems = _systems(load_catalog(folders))
     with _session(url, sleep, lock_wait_seconds, report) as connection:

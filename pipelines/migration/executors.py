@@ -155,14 +155,14 @@ def records(file: RevisionFile, direction: str, *, duration_ms: int) -> Iterator
 
 def _failure(file: RevisionFile, line: int | None, error: psycopg.Error) -> RevisionFailedError:
     place = f"{file.path}:{line}" if line else str(file.path)
-    more = " ".join(filter(None, (error.diag.message_detail, error.diag.message_hint)))
+    more = "".join(f" ({text})" for text in (error.diag.message_detail, error.diag.message_hint) if text)
     kept = (
         "nothing of it was kept"
         if file.is_transactional
         else "what ran before it stays, and is run again next time"
     )
     return RevisionFailedError(
-        f"{place}: revision {file.revision} failed: {error.diag.message_primary or error}{'. ' + more if more else ''}; "
+        f"{place}: revision {file.revision} failed: {error.diag.message_primary or error}{more}; "
         f"{kept}. Mend the file and migrate again",
         revision=file.revision,
         path=file.path,

@@ -1,8 +1,8 @@
 """What was applied to a database, and whether the files still tell the same story.
 
-Four stories are refused: an applied file was edited, an applied file is gone, a new file was numbered below an
-applied one, Alembic's heads and our records differ. A whole system whose folder is not at hand is no fault: its
-revisions stay in the map, so that other branches move on around them.
+Four stories are refused: an applied file was edited, an applied file is gone, a new file was numbered below
+an applied one, Alembic's heads and our records differ. A whole system whose folder is not at hand is no
+fault: its revisions stay in the map, so that other branches move on around them.
 """
 
 import datetime

@@ -1,7 +1,7 @@
 """One migrator at a time in a database: a session advisory lock, asked for again and again, never waited for.
 
-Two databases of one cluster do not hold each other up. The lock goes with the session, so a killed migrator leaves
-none behind. https://www.postgresql.org/docs/18/explicit-locking.html#ADVISORY-LOCKS
+Two databases of one cluster do not hold each other up. The lock goes with the session, so a killed migrator
+leaves none behind. https://www.postgresql.org/docs/18/explicit-locking.html#ADVISORY-LOCKS
 """
 
 import contextlib

@@ -7,7 +7,8 @@
     ...
     -- migrate: down                                   left out: the change cannot be undone
 
-The order within a system is the number's. No Python a revision: what SQL cannot say belongs to a pipeline stage.
+The order within a system is the number's. No Python a revision: what SQL cannot say belongs to a pipeline
+stage.
 """
 
 import hashlib

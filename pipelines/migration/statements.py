@@ -1,7 +1,7 @@
 """Splitting SQL text into statements, as far as running them one by one and refusing some of them needs.
 
-Knows comments, quoted text and identifiers, and dollar quotes. It does not know BEGIN ATOMIC bodies: text that runs
-in one transaction is handed to PostgreSQL whole and never through here.
+Knows comments, quoted text and identifiers, and dollar quotes. It does not know BEGIN ATOMIC bodies: text
+that runs in one transaction is handed to PostgreSQL whole and never through here.
 https://www.postgresql.org/docs/18/sql-syntax-lexical.html
 """
 

@@ -1,12 +1,16 @@
 """The digest of a table: the same for the same rows in any order, another for any change of any value."""
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from cli.digest import register
 from pipelines.catalog.digest import TableDigest, digest_tables
 from pipelines.catalog.model import Catalog, System
 from resources.database import Connection
@@ -60,27 +64,38 @@ def test_order_surrogate_ids_and_load_times_do_not_matter(connection: Connection
     assert set(digest(connection).left_out) == {"id", "loaded_at"}
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        ("n", "2"), ("n", "NULL"), ("label", "''"), ("label", "NULL"), ("label", "'a '"), ("label", "'A'"),
-        ("label", "'a,'"), ("label", "'\"a\"'"), ("label", "E'a\\n'"), ("price", "12.51"), ("price", "NULL"),
-        ("rate", "1.1"), ("rate", "'NaN'"), ("ratio", "0.1::float8 + 1e-18"), ("ratio", "0.1::float4"),
-        ("at", "'2024-03-31 01:30+00'"), ("at", "'infinity'"), ("local", "'2024-03-31 01:30:00.000001'"),
-        ("span", "'24 hours'"), ("day", "'2024-03-01'"), ("ok", "false"), ("doc", """'{"a": [1.00, null]}'"""),
-        ("doc", """'{"a": [1.0]}'"""), ("doc", "'null'"), ("doc", "NULL"), ("tags", "'{a,\"NULL\"}'"),
-        ("tags", "'[0:1]={a,NULL}'"), ("tags", "'{}'"), ("raw", "'\\x00fe'"), ("mood", "'bad'"),
-        ("months", "'[2024-01-01,2024-02-02)'"), ("months", "'empty'"), ("note", "'y'"), ("code", "'abc'"),
-        ("address", "'10.0.0.0/24'"), ("key", "'00000000-0000-0000-0000-000000000002'"),
-    ],
-)  # fmt: skip
-def test_any_change_of_any_value_changes_the_hash(connection: Connection, column: str, value: str) -> None:
+CHANGES = [
+    ("n", "2"), ("n", "NULL"), ("label", "''"), ("label", "NULL"), ("label", "'a '"), ("label", "'A'"),
+    ("label", "'a,'"), ("label", "'\"a\"'"), ("label", "E'a\\n'"), ("price", "12.51"), ("price", "NULL"),
+    ("rate", "1.1"), ("rate", "'NaN'"), ("ratio", "0.1::float4"),
+    ("at", "'2024-03-31 01:30+00'"), ("at", "'infinity'"), ("local", "'2024-03-31 01:30:00.000001'"),
+    ("span", "'24 hours'"), ("day", "'2024-03-01'"), ("ok", "false"), ("doc", """'{"a": [1.00, null]}'"""),
+    ("doc", """'{"a": [1.0]}'"""), ("doc", "'null'"), ("doc", "NULL"), ("tags", "'{a,\"NULL\"}'"),
+    ("tags", "'[0:1]={a,NULL}'"), ("tags", "'{}'"), ("raw", "'\\x00fe'"), ("mood", "'bad'"),
+    ("months", "'[2024-01-01,2024-02-02)'"), ("months", "'empty'"), ("note", "'y'"), ("code", "'abc'"),
+    ("address", "'10.0.0.0/24'"), ("key", "'00000000-0000-0000-0000-000000000002'"),
+]  # fmt: skip
+
+
+def test_any_change_of_any_value_changes_the_hash(connection: Connection) -> None:
     other = {**ROW, "n": "7"}
     before = fill(connection, ROW, other)
-    is_same = (
-        column == "ratio" and "1e-18" in value
-    )  # below the precision of a double: the stored value is the same
-    assert (fill(connection, {**ROW, column: value}, other) == before) is is_same
+    unseen = [
+        change for change in CHANGES if fill(connection, {**ROW, change[0]: change[1]}, other) == before
+    ]
+    assert unseen == []
+
+
+def test_what_is_stored_alike_hashes_alike(connection: Connection) -> None:
+    before = fill(connection, ROW)
+    for column, value in (
+        ("ratio", "0.1::float8 + 1e-18"),  # below the precision of a double
+        ("price", "12.50"),
+        ("at", "'2024-03-31 06:15+05:45'"),
+        ("doc", """'{ "a":[1.0,null] }'"""),
+        ("code", "'ab '"),
+    ):
+        assert fill(connection, {**ROW, column: value}) == before, column
 
 
 def test_minus_zero_is_not_zero(connection: Connection) -> None:
@@ -193,3 +208,22 @@ def test_a_view_that_was_never_filled_says_so(connection: Connection) -> None:
     connection.execute("CREATE MATERIALIZED VIEW attic.top AS SELECT 1 AS n WITH NO DATA")
     with pytest.raises(UserError, match="attic/top was never filled; refresh it"):
         digest(connection, "attic")
+
+
+def test_the_command_prints_tables_and_refuses_unknown_ones(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGBOX_POSTGRES_URL", database_url)
+    app = typer.Typer()
+    register(app)
+    app.callback()(lambda: None)
+    runner = CliRunner()
+    printed = runner.invoke(app, ["digest", "comics/comics", "reference"])
+    assert printed.exit_code == 0, printed.output
+    assert [line.split()[0] for line in printed.output.splitlines()] == [
+        "comics/comics",
+        "reference/fx_rates",
+    ]
+    (found,) = json.loads(runner.invoke(app, ["digest", "comics.comics", "--json"]).output)
+    assert found["content_hash"] in printed.output
+    assert isinstance(runner.invoke(app, ["digest", "comics/comic"]).exception, UserError)

@@ -147,7 +147,7 @@ def test_an_applied_revision_whose_file_is_gone_is_refused(url: str, shop: Shop)
     path = shop.add(2, "CREATE TABLE shop.shelves (id int);")
     shop.migrate(url)
     path.unlink()
-    with pytest.raises(MissingRevisionError, match="shop_0002.*0002_step.sql is gone; restore the file"):
+    with pytest.raises(MissingRevisionError, match=r"shop_0002.*0002_step.sql is gone; restore the file"):
         shop.migrate(url)
     assert states(url, shop.folder)["shop_0002"] == "lost"
 
@@ -284,7 +284,7 @@ def test_an_index_is_built_concurrently_and_a_half_built_one_is_built_again(url:
         2, "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS goods_id ON shop.goods (id);",
         "DROP INDEX CONCURRENTLY IF EXISTS shop.goods_id;", head="-- transaction: none",
     )  # fmt: skip
-    with pytest.raises(RevisionFailedError, match="0002_step.sql:4: .*duplicated"):
+    with pytest.raises(RevisionFailedError, match=r"0002_step.sql:4: .*duplicated"):
         shop.migrate(url)
     assert value(url, "SELECT count(*) FROM pg_index WHERE NOT indisvalid") == 1
     execute(url, "DELETE FROM shop.goods")
@@ -336,7 +336,7 @@ def test_going_down_is_refused_before_anything_runs_when_one_revision_has_no_way
     shop.add(1, GOODS)
     shop.add(2, "CREATE TABLE shop.shelves (id int);", "DROP TABLE shop.shelves;")
     shop.migrate(url)
-    with pytest.raises(DownRefusedError, match="0001_step.sql has no `-- migrate: down` section"):
+    with pytest.raises(DownRefusedError, match=r"0001_step.sql has no `-- migrate: down` section"):
         migrate_down(url, [shop.folder], "shop@base", dry_run=False)
     assert value(url, TABLES) == 2
 
@@ -373,7 +373,7 @@ def test_a_user_without_rights_is_told_what_an_administrator_has_to_do(
     execute(postgres_admin_url, "DROP ROLE IF EXISTS migration_guest")
     execute(postgres_admin_url, "CREATE ROLE migration_guest LOGIN PASSWORD 'guest'")
     try:
-        with pytest.raises(PrivilegeError, match="migration_guest.*GRANT longbox_owner"):
+        with pytest.raises(PrivilegeError, match=r"migration_guest.*GRANT longbox_owner"):
             migrate(with_user(url, "migration_guest", "guest"), [shop.folder])
     finally:
         execute(postgres_admin_url, "DROP ROLE migration_guest")

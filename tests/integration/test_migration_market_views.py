@@ -54,10 +54,13 @@ def url(postgres_admin_url: str, sales: Sales) -> Iterator[str]:
 
 def write(connection: psycopg.Connection, sales: Sales) -> None:
     series = uuid.UUID(int=10**6)
-    connection.execute("INSERT INTO comics.series (series_id, series_key, name) VALUES (%s, 's', 'S')", [series])
+    connection.execute(
+        "INSERT INTO comics.series (series_id, series_key, name) VALUES (%s, 's', 'S')", [series]
+    )
     for comic in {comic for comic, _ in sales}:
         connection.execute(
-            "INSERT INTO comics.comics (comic_id, series_id, comic_key, issue_number, title) VALUES (%s, %s, %s, %s, %s)",
+            "INSERT INTO comics.comics (comic_id, series_id, comic_key, issue_number, title) "
+            "VALUES (%s, %s, %s, %s, %s)",
             [comic, series, str(comic), str(comic.int), f"S #{comic.int}"],
         )
     for (comic, band), all_of_pair in sales.items():
@@ -69,7 +72,17 @@ def write(connection: psycopg.Connection, sales: Sales) -> None:
                 connection.execute(
                     "INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, "
                     "sale_count, volume_usd, min_usd, median_usd, max_usd) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    [comic, band, period, start, len(prices), sum(prices), min(prices), statistics.median(prices), max(prices)],
+                    [
+                        comic,
+                        band,
+                        period,
+                        start,
+                        len(prices),
+                        sum(prices),
+                        min(prices),
+                        statistics.median(prices),
+                        max(prices),
+                    ],
                 )
 
 
@@ -82,7 +95,9 @@ def weighted_median(days: list[tuple[datetime.date, Decimal]]) -> Decimal | None
     return statistics.median(values) if values else None
 
 
-def within(pair: list[tuple[datetime.date, Decimal]], first: int, last: int) -> list[tuple[datetime.date, Decimal]]:
+def within(
+    pair: list[tuple[datetime.date, Decimal]], first: int, last: int
+) -> list[tuple[datetime.date, Decimal]]:
     return [(day, price) for day, price in pair if first <= (AS_OF - day).days < last]
 
 
@@ -95,7 +110,10 @@ def test_current_prices_are_the_medians_of_their_spans(url: str, sales: Sales) -
     found = {(row[0], row[1]): row[2:] for row in rows}
     bases = set()
     for pair, all_of_pair in sales.items():
-        short, middle = weighted_median(within(all_of_pair, 0, 30)), weighted_median(within(all_of_pair, 0, 90))
+        short, middle = (
+            weighted_median(within(all_of_pair, 0, 30)),
+            weighted_median(within(all_of_pair, 0, 90)),
+        )
         before = weighted_median(within(all_of_pair, 30, 60))
         newest = max(day for day, _ in all_of_pair)
         month = [(day, price) for day, price in all_of_pair if day.replace(day=1) == newest.replace(day=1)]
@@ -110,7 +128,8 @@ def test_current_prices_are_the_medians_of_their_spans(url: str, sales: Sales) -
         assert (last_sale_on, as_of) == (newest, AS_OF)
         assert (change is None) == (short is None or before is None)
         if change is not None:
-            assert short is not None and before is not None
+            assert short is not None
+            assert before is not None
             assert abs(change - (short / before - 1)) <= Decimal("0.00005")
         bases.add(basis)
     assert found == {}
@@ -122,7 +141,9 @@ def test_trends_rank_by_growth_of_the_last_week(url: str, sales: Sales) -> None:
     for (comic, _), pair in sales.items():
         weeks[comic][0] += len(within(pair, 0, 7))
         weeks[comic][1] += len(within(pair, 7, 35))
-    scores = {c: (now + 1) / (before / 4 + 1) * math.log(1 + now) for c, (now, before) in weeks.items() if now}
+    scores = {
+        c: (now + 1) / (before / 4 + 1) * math.log(1 + now) for c, (now, before) in weeks.items() if now
+    }
     rows = execute(url, "SELECT comic_id, rank, trend_score FROM comics.trending_comics ORDER BY rank")
     assert [rank for _, rank, _ in rows] == list(range(1, len(scores) + 1))
     assert {comic: pytest.approx(float(score), abs=1e-3) for comic, _, score in rows} == scores  # type: ignore[arg-type]
@@ -130,7 +151,8 @@ def test_trends_rank_by_growth_of_the_last_week(url: str, sales: Sales) -> None:
 
 def test_insights_list_gainers_losers_and_volume(url: str) -> None:
     rows = execute(
-        url, "SELECT insight, array_agg(value ORDER BY rank), count(*) = max(rank) FROM comics.market_insights GROUP BY 1"
+        url,
+        "SELECT insight, array_agg(value ORDER BY rank), count(*) = max(rank) FROM comics.market_insights GROUP BY 1",
     )
     insights = {name: values for name, values, _ in rows}
     assert {"gainer", "loser", "volume"} <= set(insights)
@@ -151,19 +173,27 @@ def test_refreshing_again_changes_no_row(url: str) -> None:
 
 def test_collections_are_worth_what_their_copies_sell_for(url: str) -> None:
     comic, band, price = execute(
-        url, "SELECT comic_id, grade_band, current_price_usd FROM comics.market_prices WHERE grade_band = '9.8-10' LIMIT 1"
+        url, "SELECT comic_id, grade_band, current_price_usd FROM comics.market_prices "
+        "WHERE grade_band = '9.8-10' LIMIT 1",
     )[0]  # fmt: skip
-    user = value(url, "INSERT INTO comics.users (email, display_name) VALUES ('c@d.e', 'C') RETURNING user_id")
-    box = value(url, "INSERT INTO comics.collections (user_id, name) VALUES (%s, 'Box') RETURNING collection_id", user)
-    item = "INSERT INTO comics.collection_items (collection_id, comic_id, grade, quantity, price_paid) VALUES (%s, %s, %s, %s, %s)"
+    user = value(
+        url, "INSERT INTO comics.users (email, display_name) VALUES ('c@d.e', 'C') RETURNING user_id"
+    )
+    box = value(
+        url, "INSERT INTO comics.collections (user_id, name) VALUES (%s, 'Box') RETURNING collection_id", user
+    )
+    item = (
+        "INSERT INTO comics.collection_items (collection_id, comic_id, grade, quantity, price_paid) "
+        "VALUES (%s, %s, %s, %s, %s)"
+    )
     execute(url, item, box, comic, 9.8, 2, 1)
     execute(url, item, box, comic, 5.0, 1, 1)  # nobody sells that grade
     execute(url, "INSERT INTO comics.collections (user_id, name) VALUES (%s, 'Empty')", user)
     execute(url, "REFRESH MATERIALIZED VIEW CONCURRENTLY comics.collection_values")
     assert band == "9.8-10"
     rows = execute(
-        url, "SELECT item_count, copy_count, valued_copy_count, value_usd, paid_usd, gain_usd FROM comics.collection_values "
-        "ORDER BY item_count DESC"
+        url, "SELECT item_count, copy_count, valued_copy_count, value_usd, paid_usd, gain_usd "
+        "FROM comics.collection_values ORDER BY item_count DESC"
     )  # fmt: skip
     assert rows == [(2, 3, 2, 2 * price, 2, 2 * price - 2), (0, 0, 0, 0, 0, 0)]  # type: ignore[operator]
 
@@ -175,7 +205,8 @@ def test_sell_through_counts_what_was_sold_of_what_was_offered(url: str) -> None
         for email in ("seller@d.e", "buyer@d.e")
     )
     offer = (
-        "INSERT INTO comics.marketplace_listings (seller_id, comic_id, listed_at, closed_at, status, asking_price, title) "
+        "INSERT INTO comics.marketplace_listings "
+        "(seller_id, comic_id, listed_at, closed_at, status, asking_price, title) "
         "VALUES (%s, %s, %s, %s, %s, 10, 'T') RETURNING listing_id"
     )
     sold = value(url, offer, seller, comic, "2026-11-01", "2026-11-10", "sold")
@@ -185,13 +216,16 @@ def test_sell_through_counts_what_was_sold_of_what_was_offered(url: str) -> None
     value(url, offer, seller, comic, "2025-01-01", "2025-02-01", "sold")  # closed too long ago
     execute(
         url,
-        "INSERT INTO comics.marketplace_transactions (listing_id, buyer_id, seller_id, comic_id, sold_at, completed_at, "
-        "unit_price, fee_amount, status) VALUES (%s, %s, %s, %s, '2026-11-10', '2026-11-10', 10, 1, 'completed')",
+        "INSERT INTO comics.marketplace_transactions (listing_id, buyer_id, seller_id, comic_id, sold_at, "
+        "completed_at, unit_price, fee_amount, status) "
+        "VALUES (%s, %s, %s, %s, '2026-11-10', '2026-11-10', 10, 1, 'completed')",
         sold, buyer, seller, comic,
     )  # fmt: skip
     execute(url, "REFRESH MATERIALIZED VIEW CONCURRENTLY comics.market_insights")
     rows = execute(
-        url, "SELECT insight, label, value, sale_count FROM comics.market_insights WHERE insight ~ 'sell|revenue' ORDER BY 1"
+        url,
+        "SELECT insight, label, value, sale_count FROM comics.market_insights "
+        "WHERE insight ~ 'sell|revenue' ORDER BY 1",
     )
     assert rows == [
         ("marketplace_revenue", None, Decimal("1.00"), 1),

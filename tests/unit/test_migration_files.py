@@ -8,7 +8,10 @@ from pipelines.migration.errors import RevisionFileError
 from pipelines.migration.revisions import build_map, read_file, read_system, read_systems
 from pipelines.migration.statements import bare_words, split_statements
 
-GOOD = "-- shop 0001: Goods\n\n-- migrate: up\nCREATE TABLE shop.goods (id int);\n-- migrate: down\nDROP TABLE shop.goods;\n"
+GOOD = (
+    "-- shop 0001: Goods\n\n-- migrate: up\nCREATE TABLE shop.goods (id int);\n"
+    "-- migrate: down\nDROP TABLE shop.goods;\n"
+)
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -22,7 +25,8 @@ def test_a_file_gives_its_title_sections_and_checksum(tmp_path: Path) -> None:
     file = read_file("shop", write(tmp_path, "0001_goods.sql", GOOD))
     assert (file.revision, file.title, file.is_transactional) == ("shop_0001", "Goods", True)
     assert file.up.strip() == "CREATE TABLE shop.goods (id int);"
-    assert file.down is not None and file.down.strip() == "DROP TABLE shop.goods;"
+    assert file.down is not None
+    assert file.down.strip() == "DROP TABLE shop.goods;"
     assert (file.up_line, file.down_line) == (3, 5)
 
 

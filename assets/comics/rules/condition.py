@@ -71,6 +71,9 @@ _NEUTRAL = re.compile(
     r"|off|cream|ow|bagged|boarded|and|b&b|unread|complete|newsstand|direct|edition|overall)\b|[\W_]+",
     re.IGNORECASE,
 )
+# One look each that spares most texts the patterns above and the search for grades.
+_GRADER_NEAR = re.compile(r"(?<![a-z])(?:c\.?\s?g|c\.?b\.?c|pgx|egs|hga|psa)", re.IGNORECASE)
+_UNMISTAKABLE = re.compile(r"nm|n\.m|mint|vf|v\.f|fine|fn|vg|v\.g|good|gd|fr|pr|[fgp][+/-]", re.IGNORECASE)
 _ISSUE = re.compile(
     r"#\s*-?[\d½]\S*|\b(?:no\.?|nr\.?|issue|annual)\s*#?\d+|(?<![\w'$#-])\d{1,4}(?![\w'%]|[.,:]\d)"
 )
@@ -96,13 +99,10 @@ def parse_condition(text: str | None, title: str | None = None) -> Condition:
 
 def strip_grades(title: str) -> str:
     """A cleaned `title` without its slab and grade expressions, for the rules that read the rest."""
-    spans = [
-        match.span()
-        for pattern in (_SLAB, _SLAB_ATTACHED, _SLAB_REVERSED)
-        for match in pattern.finditer(title)
-    ]
-    spans += [match.span() for match in _GRADER_ALONE.finditer(title)]
-    spans += [(grade.start, grade.end) for grade in _explicit_in_title(title)]
+    spans = [(grade.start, grade.end) for grade in _explicit_in_title(title)]
+    if _GRADER_NEAR.search(title):
+        patterns = (_SLAB, _SLAB_ATTACHED, _SLAB_REVERSED, _GRADER_ALONE)
+        spans += [match.span() for pattern in patterns for match in pattern.finditer(title)]
     for start, end in sorted(spans, reverse=True):
         title = title[:start] + " " * (end - start) + title[end:]
     return title
@@ -152,6 +152,8 @@ def _with_grader(stated: Condition, titled: Condition) -> Condition:
 
 def _slab(text: str) -> Condition | None:
     """The grading company in `text` and the one grade beside its name; a decimal wins over a whole number."""
+    if not _GRADER_NEAR.search(text):
+        return None
     matches = [
         match for pattern in (_SLAB_ATTACHED, _SLAB, _SLAB_REVERSED) for match in pattern.finditer(text)
     ]
@@ -253,7 +255,7 @@ def _hedged(found: Condition, text: str, grader: str | None) -> Condition:
 def _explicit_in_title(title: str) -> list[Found]:
     """Grades behind the issue number that no title word, number or year can be mistaken for."""
     issue = _ISSUE.search(title)
-    if issue is None:
+    if issue is None or not _UNMISTAKABLE.search(title, issue.end()):
         return []
     grades = [grade for grade in find_grades(title) if grade.start >= issue.end()]
     words = [

@@ -53,13 +53,10 @@ def find_issue(title: str) -> Issue | None:
 
 def issue_sort(number: str | None) -> Decimal | None:
     """Where an issue stands in its series: its number; a half is 0.5; None without a number."""
-    match = re.search(r"-?\d+(?:\.\d+)?", number or "")
-    if match is None or number is None:
+    match = re.search(r"(?P<whole>-?\d+(?:\.\d+)?)(?:/(?P<parts>[248]))?", number or "")
+    if match is None:
         return None
-    if "/" in number:
-        above, below = number.split("/")
-        return Decimal(above) / Decimal(below)
-    return Decimal(match[0])
+    return Decimal(match["whole"]) / Decimal(match["parts"] or 1)
 
 
 def _find_annual(title: str) -> Issue | None:
@@ -70,7 +67,8 @@ def _find_annual(title: str) -> Issue | None:
         kind = "Annual" if "annual" in match["kind"].casefold() else "King-Size Special"
         number, end = match["number"] or _full_year(match["short"]), match.end()
         marked = _HASH.search(title)
-        if marked is not None and not (match.start() <= marked.start() < match.end()):
+        is_numbered = bool(number) and int(number) not in _YEARS
+        if marked is not None and not is_numbered and not match.start() <= marked.start() < match.end():
             # "Annual 1966 #3", "Spider-Man #3 Annual": the marked number is the annual's.
             number, end = _canonical(marked["number"] or ""), max(end, marked.end())
             return Issue(f"{kind} {number}".strip(), min(match.start(), marked.start()), end)

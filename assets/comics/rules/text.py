@@ -25,6 +25,7 @@ _TABLE = _DASHES | _QUOTES | _MARKS | _NUMERO
 # NFKC gives 1, fraction slash, 2: apart from a digit before it (9 and a half is not 91/2).
 _FRACTION = re.compile(r"(?<=\d)(?=[\u00bc-\u00be\u2150-\u215e])")
 _SPACES = re.compile(r"\s+")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
 
 
@@ -43,6 +44,8 @@ def clean(text: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """The words of `text` for comparison: casefolded, unaccented, letters and digits only."""
+    if text.isascii():
+        return _ASCII_WORD.findall(text.lower())
     for _ in range(3):  # casefolding and decomposition can each make work for the other
         text = unicodedata.normalize("NFKC", text).casefold().translate(_LETTERS)
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))

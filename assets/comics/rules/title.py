@@ -46,8 +46,8 @@ _PUBLISHER = re.compile(
 )
 # "MARVEL COMICS Amazing Spider-Man", but not the series "Marvel Comics Presents" or "DC Comics Presents".
 _PUBLISHER_FIRST = re.compile(
-    r"^(?:(?P<long>marvel|dc|image|idw|dark\shorse|archie)\scomics(?:\s?[:|-])?|(?P<short>marvel|dc|image|idw)\s?[:|-])"
-    r"\s(?!(?:presents|super|digest|double|library)\b|#|\d)(?=\w+)",
+    r"^(?P<name>marvel|dc|image|idw|dark[\s-]horse|archie)[\s:|-]+comics[\s:|-]+"
+    r"(?!(?:presents|super|digest|double|library)\b|#|\d)(?=\w)",
     re.IGNORECASE,
 )
 _BRACKETS = re.compile(r"[(\[{](?P<inside>[^()\[\]{}]*)[)\]}]")
@@ -185,7 +185,8 @@ def _take_volume(main: str, aside: str) -> tuple[int | None, str, str]:
 def _series_name(text: str, volume: int | None) -> str:
     name = _ARTICLE_LAST.sub("", _FORMAT_WORDS.sub("", text.strip(_EDGE)).strip(_EDGE)).strip(_EDGE)
     name = " ".join(name.split())
-    if name.isupper() or name.islower():
+    is_acronym = "-" not in name and all(len(word) <= 3 for word in name.split())  # 2000 AD, JLA
+    if (name.isupper() and not is_acronym) or name.islower():
         name = re.sub(r"[^\W\d_]+(?:'[^\W\d_]+)?", lambda word: word[0].capitalize(), name)
     # Amazing Spider-Man Vol. 3 #1 is another comic than the #1 of 1963; volume 1 is what everybody leaves out.
     return f"{name} Vol. {volume}" if name and volume is not None and 2 <= volume <= 50 else name
@@ -205,11 +206,11 @@ def _publisher_first(title: str) -> tuple[str, str | None]:
     match = _PUBLISHER_FIRST.match(title)
     if match is None:
         return title, None
-    return title[match.end() :], _publisher_in(match["long"] or match["short"])
+    return title[match.end() :], _publisher_in(match["name"].replace("-", " "))
 
 
 def _publisher_in(text: str) -> str | None:
-    match = _PUBLISHER.search(text)
+    match = _PUBLISHER.search(text) if any(map(str.isalpha, text)) else None
     if match is None:
         return None
     return list(_PUBLISHERS)[next(index for index in range(len(_PUBLISHERS)) if match[f"p{index}"])]

@@ -267,7 +267,7 @@ class _Feed:
         if kind == "late":
             back_days = self.dice.randrange(35, 120)
         midnight = dt.datetime.combine(day - dt.timedelta(days=back_days), dt.time())
-        sold_at = midnight + dt.timedelta(seconds=self.dice.randrange(86_400))
+        sold_at = midnight + dt.timedelta(seconds=int(self.dice.random() * 86_400))
         sale = self.market.sale(place.name, self.number, sold_at, place.currencies)
         if kind == "cross_listed":
             other = self.dice.choice(self.elsewhere)
@@ -289,7 +289,7 @@ class _Feed:
         """A record that landed on an earlier day: once more, corrected, or in a version older than the one known."""
         self.number += 1
         known = self.earlier[place.name]
-        index = self.dice.randrange(len(known))
+        index = int(self.dice.random() * len(known))
         sale = known[index]
         if kind == "repeated_later":
             return sale

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self, cast
+from typing import IO, Any, Literal, Protocol, Self, cast
 
 COLUMNS = (
     "listing_id", "marketplace", "title", "condition", "price", "currency", "sold_at", "updated_at", "seller", "url",
@@ -65,7 +65,9 @@ class Writer(Protocol):
         self, values: Mapping[str, Any], *, extra_field: bool = False, broken_byte: bool = False
     ) -> None: ...
     def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 def open_writer(path: Path, layout: Layout) -> Writer:
@@ -81,7 +83,7 @@ class TextWriter:
         self._raw = path.open("wb")
         self._file = _compressor(self._raw, layout.compression)
         self._line = io.StringIO(newline="")
-        quoting = csv.QUOTE_ALL if layout.quote_all else csv.QUOTE_MINIMAL
+        quoting: Literal[0, 1] = csv.QUOTE_ALL if layout.quote_all else csv.QUOTE_MINIMAL
         self._csv = csv.writer(
             self._line, delimiter=layout.delimiter, quoting=quoting, lineterminator=layout.line_end
         )

@@ -36,7 +36,8 @@ SELECT extension FROM unnest(%(extensions)s::text[]) WITH ORDINALITY AS wanted (
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = extension) ORDER BY place;
 
 -- name: create_extension
-CREATE EXTENSION IF NOT EXISTS {extension};
+-- In public, said outright: the search path starts with a schema of the user's name, and a user named longbox is usual.
+CREATE EXTENSION IF NOT EXISTS {extension} SCHEMA public;
 
 -- name: extension_schemas
 -- Schemas whose operator classes migrations name without schema (gin_trgm_ops).
@@ -47,7 +48,6 @@ WHERE extname = ANY (%(extensions)s) ORDER BY nspname;
 -- Per wanted schema: does it exist, may longbox_owner create in it, does it have default privileges of longbox_owner.
 SELECT wanted, pg_namespace.oid IS NOT NULL,
        coalesce(has_schema_privilege(to_regrole('longbox_owner'), pg_namespace.oid, 'CREATE'), false),
-       coalesce(nspowner = to_regrole('longbox_owner'), false),
        EXISTS (SELECT FROM pg_default_acl WHERE defaclnamespace = pg_namespace.oid
                AND defaclrole = to_regrole('longbox_owner'))
 FROM unnest(%(schemas)s::text[]) WITH ORDINALITY AS schemas (wanted, place)

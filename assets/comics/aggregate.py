@@ -1,0 +1,204 @@
+"""Comics' aggregation: the price statistics of exactly the windows and periods that landing days touched.
+
+A window is a calendar month of one comic and grade band. Flags (outliers, second listings) depend on the neighbours in
+the window, so they are set here, first; then days, weeks and the month are computed from all their rows. The statements
+and their rules are in `sql/aggregate.sql`; `recompute` checks them by other means.
+"""
+
+import datetime as dt
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from pipelines.normalisation.batch import lock_relation
+from pipelines.normalisation.engine import failed_days, record_day
+from resources.database import Connection, Database
+from resources.errors import LongboxError
+from resources.sql import Queries
+
+QUERIES = Queries.of("assets.comics")
+SOURCE = "comics.pricing_data_normalized"
+TARGET = "comics.pricing_data_aggregated"
+SOURCE_ASSET = "comics/pricing_data_normalized"
+ASSET = "comics/pricing_data_aggregated"
+BATCH_WINDOWS = 50_000
+LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
+VIEWS: tuple[LiteralString, ...] = ("market_prices", "collection_values", "trending_comics", "market_insights")
+STATISTICS = (
+    "sale_count", "outlier_count", "cross_listed_count", "volume_usd", "min_usd", "p25_usd", "median_usd", "p75_usd",
+    "max_usd", "mean_usd", "stddev_usd",
+)  # fmt: skip
+
+Window = tuple[uuid.UUID, str, dt.date]
+
+
+@dataclass(frozen=True)
+class AggregatedRun:
+    """What aggregating some landing days did. `failed_days` failed upstream and were left out."""
+
+    days: tuple[dt.date, ...]
+    failed_days: tuple[dt.date, ...] = ()
+    windows: int = 0
+    flags_changed: int = 0
+    periods_written: int = 0
+    periods_deleted: int = 0
+    seconds: float = 0.0
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of the run, by name."""
+        return {
+            "windows": self.windows,
+            "flags_changed": self.flags_changed,
+            "periods_written": self.periods_written,
+            "periods_deleted": self.periods_deleted,
+        }
+
+
+@dataclass(frozen=True)
+class ViewRefresh:
+    """A materialised view that was refreshed, its rows and the seconds it took."""
+
+    name: str
+    rows: int
+    seconds: float
+
+
+def aggregate_days(
+    database: Database,
+    days: Sequence[dt.date],
+    run_id: str | None = None,
+    on_batch: Callable[[int], None] | None = None,
+    *,
+    batch_windows: int = BATCH_WINDOWS,
+) -> AggregatedRun:
+    """Recompute the windows that `days` touched, in one pass over their union. Idempotent, exact in any order.
+
+    A transaction a batch of comics, under the locks of both tables; rows that stay the same are not written. Days
+    whose normalisation failed are left out and recorded as failed. `on_batch` hears how many windows are done.
+    """
+    started = time.monotonic()
+    with database.connection() as connection:
+        failed = failed_days(connection, SOURCE_ASSET, days)
+        sound = [day for day in days if day not in failed]
+        rows = connection.execute(QUERIES["windows_by_day"], {"source": SOURCE, "days": sound}).fetchall()
+    touched = cast("dict[dt.date, int]", dict(rows))  # type: ignore[arg-type]
+    try:
+        done = flagged = written = deleted = 0
+        for batch in _batches(_windows(database, sound, batch_windows), batch_windows):
+            with database.connection() as connection:
+                counts = _aggregate(connection, batch)
+            flagged, written, deleted = flagged + counts[0], written + counts[1], deleted + counts[2]
+            done += len(batch)
+            if on_batch is not None:
+                on_batch(done)
+    except (LongboxError, psycopg.Error) as error:
+        _record(database, {day: {} for day in sound}, "failed", [str(error)], run_id)
+        raise
+    _record(database, {day: {"windows": touched.get(day, 0)} for day in sound}, "complete", [], run_id)
+    problem = f"failed at {SOURCE_ASSET}; mend that, then materialise the day again"
+    _record(database, {day: {} for day in failed}, "failed", [problem], run_id)
+    seconds = time.monotonic() - started
+    return AggregatedRun(tuple(sound), tuple(sorted(failed)), done, flagged, written, deleted, seconds)
+
+
+def refresh_views(database: Database) -> list[ViewRefresh]:
+    """Refresh the materialised views in the order in which they build on each other, a transaction each."""
+    refreshed = []
+    for name in VIEWS:
+        started = time.monotonic()
+        view = sql.Identifier("comics", name)
+        with database.connection() as connection:
+            connection.execute(QUERIES.compose("refresh_view", view=view))
+            row = connection.execute(QUERIES.compose("count_view", view=view)).fetchone()
+        refreshed.append(ViewRefresh(name, cast(tuple[int], row)[0], time.monotonic() - started))
+    return refreshed
+
+
+def _windows(database: Database, days: Sequence[dt.date], page: int) -> Iterator[Window]:
+    """The touched windows by comic, from a cursor on the server: memory stays bounded."""
+    with database.connection() as connection, connection.cursor(name="touched_windows") as cursor:
+        cursor.execute(QUERIES["windows_of_days"], {"source": SOURCE, "days": list(days)})
+        while rows := cursor.fetchmany(page):
+            yield from cast("list[Window]", rows)
+
+
+def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
+    """Whole comics together: a week over two months then sees the flags of both."""
+    batch: list[Window] = []
+    for _, of_comic in itertools.groupby(windows, key=lambda window: window[0]):
+        batch.extend(of_comic)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _aggregate(connection: Connection, windows: Sequence[Window]) -> tuple[int, int, int]:
+    """One batch: flags changed, periods written, periods deleted."""
+    lock_relation(connection, SOURCE)
+    lock_relation(connection, TARGET)
+    connection.execute(QUERIES.compose("create_batch", **_PARTS))
+    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_windows"]) as copy:
+        for window in windows:
+            copy.write_row(window)
+    connection.execute(QUERIES["analyse_windows"])
+    months = [_bounds(month) for month in sorted({month for _, _, month in windows})]
+    flagged = sum(_rows(connection, "flag_month", month) for month in months)
+    written = deleted = 0
+    for month in months:
+        _rows(connection, "compute_month", month)
+        deleted += _rows(connection, "delete_vanished", month)
+        written += _rows(connection, "upsert_changed", month)
+        connection.execute(QUERIES["clear_fresh"])
+    return flagged, written, deleted
+
+
+def _rows(connection: Connection, name: str, month: Mapping[str, dt.date]) -> int:
+    # Values as literals: the planner leaves other months' partitions out only when it sees them.
+    parts = {key: sql.Literal(value) for key, value in month.items()}
+    return connection.execute(QUERIES.compose(name, **_PARTS, **parts), prepare=False).rowcount
+
+
+def _bounds(month: dt.date) -> dict[str, dt.date]:
+    next_month = (month + dt.timedelta(days=32)).replace(day=1)
+    last_day = next_month - dt.timedelta(days=1)
+    return {
+        "month": month,
+        "next_month": next_month,
+        "first_monday": month - dt.timedelta(days=month.weekday()),
+        "after_last_week": last_day + dt.timedelta(days=7 - last_day.weekday()),
+    }
+
+
+def _record(
+    database: Database, days: Mapping[dt.date, Mapping[str, int]], outcome: str, problems: Sequence[str],
+    run_id: str | None,
+) -> None:  # fmt: skip
+    with database.connection() as connection:
+        for day, counts in days.items():
+            record_day(connection, ASSET, day, outcome, counts, problems, run_id)
+
+
+def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+
+
+_PARTS: dict[str, Any] = {
+    "columns": _listed(STATISTICS),
+    "kept_columns": _listed(STATISTICS, "kept"),
+    "fresh_columns": _listed(STATISTICS, "fresh"),
+    "least": sql.Literal(LEAST_SALES),
+    "assignments": sql.SQL(", ").join(
+        [
+            *(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in STATISTICS),
+            sql.SQL("computed_at = now()"),
+        ]
+    ),
+}

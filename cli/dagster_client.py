@@ -1,0 +1,271 @@
+"""A small client of Dagster's GraphQL: what the UI does by hand, for the demo, scripts and the acceptance tests.
+
+Launch a job over one partition or a range in one run, follow it step by step, start schedules and sensors, ask for
+lineage. Standard library only; waiting is polling with a deadline. https://docs.dagster.io/api/graphql
+"""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resources.errors import LongboxError, RetryableError
+
+LOCATION, REPOSITORY = "longbox", "__repository__"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+_LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
+  ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message }
+  ... on PipelineNotFoundError { message } ... on UnauthorizedError { message } } }"""
+_RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { runId jobName status startTime endTime
+  stepStats { stepKey status startTime endTime } }
+  ... on RunNotFoundError { message } ... on PythonError { message } } }"""
+_RUNS = """query($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter, limit: $limit) { __typename
+  ... on Runs { results { runId status tags { key value } } } ... on PythonError { message } } }"""
+_ERRORS = """query($id: ID!) { logsForRun(runId: $id) { __typename ... on EventConnection { events { __typename
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+  ... on RunFailureEvent { message } } } } }"""
+_BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename
+  ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  ... on PartitionKeysNotFoundError { message } ... on InvalidSubsetError { message } } }"""
+_BACKFILL_STATUS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { __typename
+  ... on PartitionBackfill { status numPartitions error { message } } ... on PythonError { message } } }"""
+_START_SCHEDULE = """mutation($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) { __typename
+  ... on ScheduleStateResult { scheduleState { id status } } ... on PythonError { message } } }"""
+_STOP_SCHEDULE = """mutation($id: String!) { stopRunningSchedule(id: $id) { __typename
+  ... on ScheduleStateResult { scheduleState { status } } ... on PythonError { message } } }"""
+_START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
+  ... on Sensor { id sensorState { status } }
+  ... on SensorNotFoundError { message } ... on PythonError { message } } }"""
+_STOP_SENSOR = """mutation($id: String!) { stopSensor(id: $id) { __typename
+  ... on StopSensorMutationResult { instigationState { status } } ... on PythonError { message } } }"""
+
+
+class DagsterClientError(LongboxError):
+    """Dagster refused what was asked of it."""
+
+
+class DagsterUnavailableError(RetryableError):
+    """The webserver did not answer."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run. Times are seconds since the epoch, None while it did not begin or end."""
+
+    key: str
+    status: str
+    started_at: float | None
+    ended_at: float | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, None while it runs."""
+        return None if self.started_at is None or self.ended_at is None else self.ended_at - self.started_at
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it is now; `steps` in the order in which they began."""
+
+    run_id: str
+    job_name: str
+    status: str
+    steps: tuple[Step, ...]
+    seconds: float | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status in ENDED
+
+
+class DagsterClient:
+    """Speaks to one webserver. `url` is the UI's address, as in http://127.0.0.1:3000."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._clock, self._sleep = clock, sleep
+        # loopback is never reached through a proxy that the environment names
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """The `data` of a GraphQL answer. Raises `DagsterClientError`, `DagsterUnavailableError`."""
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            data=json.dumps({"query": text, "variables": variables}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_seconds) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            answer = _json(error.read())
+            if not answer.get("errors"):
+                raise DagsterUnavailableError(
+                    f"the Dagster webserver at {self.url} answered {error.code}"
+                ) from error
+        except (OSError, ValueError) as error:
+            raise DagsterUnavailableError(
+                f"the Dagster webserver at {self.url} did not answer ({error}); see `longbox status`"
+            ) from error
+        if answer.get("errors"):
+            told = "; ".join(str(error.get("message")) for error in answer["errors"])
+            raise DagsterClientError(f"Dagster could not answer: {told}")
+        return dict(answer["data"])
+
+    def launch(
+        self,
+        job: str,
+        *,
+        partition: str | None = None,
+        partition_range: tuple[str, str] | None = None,
+        assets: Sequence[str] | None = None,
+    ) -> str:
+        """Launch `job` for one partition or, as ONE run, a range of them; returns the run's id.
+
+        `assets` (as in comics/pricing_data_raw) narrows the job. A range launched so needs no backfill daemon.
+        """
+        tags = {"dagster/partition": partition} if partition else {}
+        if partition_range:
+            tags |= dict(zip((RANGE_START, RANGE_END), partition_range, strict=True))
+        selector: dict[str, Any] = _selector(pipelineName=job)
+        if assets is not None:
+            selector["assetSelection"] = [{"path": asset.split("/")} for asset in assets]
+        params = {
+            "selector": selector,
+            "mode": "default",
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        answer = self._expect(
+            self.query(_LAUNCH, params=params)["launchRun"], "LaunchRunSuccess", f"launch {job}"
+        )
+        return str(answer["run"]["runId"])
+
+    def backfill(self, assets: Sequence[str], partitions: Sequence[str]) -> str:
+        """Launch a backfill as the UI's dialogue does; returns its id. The backfill daemon ticks every 30 s."""
+        params = {
+            "partitionNames": list(partitions),
+            "assetSelection": [{"path": a.split("/")} for a in assets],
+        }
+        answer = self.query(_BACKFILL, params=params)["launchPartitionBackfill"]
+        return str(self._expect(answer, "LaunchBackfillSuccess", "launch the backfill")["backfillId"])
+
+    def backfill_status(self, backfill_id: str) -> str:
+        """REQUESTED, COMPLETED_SUCCESS, COMPLETED_FAILED, ..."""
+        answer = self.query(_BACKFILL_STATUS, id=backfill_id)["partitionBackfillOrError"]
+        return str(self._expect(answer, "PartitionBackfill", f"find backfill {backfill_id}")["status"])
+
+    def run(self, run_id: str) -> Run:
+        """A run as it is now."""
+        found = self._expect(self.query(_RUN, id=run_id)["runOrError"], "Run", f"find run {run_id}")
+        steps = [Step(s["stepKey"], s["status"], s["startTime"], s["endTime"]) for s in found["stepStats"]]
+        began, ended = found["startTime"], found["endTime"]
+        return Run(
+            run_id=run_id,
+            job_name=found["jobName"],
+            status=found["status"],
+            steps=tuple(sorted(steps, key=lambda step: step.started_at or float("inf"))),
+            seconds=ended - began if began is not None and ended is not None else None,
+        )
+
+    def wait(
+        self,
+        run_id: str,
+        *,
+        timeout_seconds: float,
+        poll_seconds: float = 0.5,
+        on_progress: Callable[[Run], None] | None = None,
+    ) -> Run:
+        """Poll until the run ends. Raises `DagsterClientError` when it has not by the deadline."""
+        deadline = self._clock() + timeout_seconds
+        while True:
+            run = self.run(run_id)
+            if on_progress is not None:
+                on_progress(run)
+            if run.has_ended:
+                return run
+            if self._clock() > deadline:
+                raise DagsterClientError(
+                    f"run {run_id} of {run.job_name} is still {run.status} after {timeout_seconds:g} s; "
+                    f"look at it in {self.url}/runs/{run_id}"
+                )
+            self._sleep(poll_seconds)
+
+    def runs(
+        self, *, job: str | None = None, tags: dict[str, str] | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """The newest runs as {runId, status, tags}, newest first."""
+        wanted: dict[str, Any] = {"pipelineName": job} if job else {}
+        wanted["tags"] = [{"key": key, "value": value} for key, value in (tags or {}).items()]
+        answer = self._expect(
+            self.query(_RUNS, filter=wanted, limit=limit)["runsOrError"], "Runs", "list runs"
+        )
+        return [
+            run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in answer["results"]
+        ]
+
+    def failures(self, run_id: str) -> dict[str, str]:
+        """The failed steps of a run, each with the root cause of its failure."""
+        answer = self._expect(
+            self.query(_ERRORS, id=run_id)["logsForRun"], "EventConnection", f"read run {run_id}"
+        )
+        found = {}
+        for event in answer["events"]:
+            if event["__typename"] == "ExecutionStepFailureEvent" and event["error"]:
+                causes = [event["error"], *event["error"]["causes"]]
+                found[event["stepKey"]] = str(causes[-1]["message"]).strip()
+        return found
+
+    def start_schedule(self, name: str) -> str:
+        """Start a schedule; returns the id by which it is stopped."""
+        answer = self.query(_START_SCHEDULE, selector=_selector(scheduleName=name))["startSchedule"]
+        return str(self._expect(answer, "ScheduleStateResult", f"start {name}")["scheduleState"]["id"])
+
+    def stop_schedule(self, state_id: str) -> None:
+        """Stop a schedule that `start_schedule` started."""
+        answer = self.query(_STOP_SCHEDULE, id=state_id)["stopRunningSchedule"]
+        self._expect(answer, "ScheduleStateResult", "stop the schedule")
+
+    def start_sensor(self, name: str) -> str:
+        """Start a sensor; returns the id by which it is stopped."""
+        answer = self.query(_START_SENSOR, selector=_selector(sensorName=name))["startSensor"]
+        return str(self._expect(answer, "Sensor", f"start {name}")["id"])
+
+    def stop_sensor(self, sensor_id: str) -> None:
+        """Stop a sensor that `start_sensor` started."""
+        answer = self.query(_STOP_SENSOR, id=sensor_id)["stopSensor"]
+        self._expect(answer, "StopSensorMutationResult", "stop the sensor")
+
+    def _expect(self, answer: dict[str, Any], kind: str, act: str) -> dict[str, Any]:
+        if answer["__typename"] == kind:
+            return answer
+        errors = answer.get("errors") or [answer]
+        told = "; ".join(str(error.get("message", answer["__typename"])) for error in errors)
+        raise DagsterClientError(f"Dagster did not {act}: {told}")
+
+
+def _selector(**names: str) -> dict[str, Any]:
+    return {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, **names}
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,170 @@
+"""Recomputing a declared aggregate: exactly the groups that landing days touched, from all their current rows.
+
+So the table is the same whatever the order of the days and however often they are run. One transaction a run.
+"""
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import psycopg
+from psycopg import sql
+
+from pipelines.aggregation.sample import measure_values, same_value
+from pipelines.aggregation.statements import Statements
+from pipelines.catalog.model import Aggregate, System
+from pipelines.catalog.shape import table_shape
+from resources.database import Connection, Database
+from resources.errors import LongboxError
+from resources.sql import Queries
+
+QUERIES = Queries.of("pipelines.aggregation")
+
+
+@dataclass(frozen=True)
+class AggregateJob:
+    """What computing one aggregate needs."""
+
+    database: Database
+    system: System
+    aggregate: Aggregate
+    run_id: str | None = None
+
+    @property
+    def asset(self) -> str:
+        """The asset whose day results these are: `<system>/<aggregate>`."""
+        return f"{self.system.name}/{self.aggregate.name}"
+
+    @property
+    def source_asset(self) -> str:
+        """The asset it is computed from."""
+        return f"{self.system.name}/{self.aggregate.from_}"
+
+    def recompute_sample(self, count: int = 50, seed: int = 0) -> list[str]:
+        """Compare at most `count` groups with a plain recomputation; mismatches in words, [] when equal. Reads only.
+
+        Floats, and percentiles (which go through floats), are equal within 1e-9 of their size.
+        """
+        with self.database.connection() as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            statements = self.statements(connection)
+            parts = statements.parts()
+            query = QUERIES.compose("sample_groups", **parts)
+            kept = connection.execute(query, {"seed": seed, "count": count}).fetchall()
+            return [problem for row in kept for problem in self._problems(connection, statements, row)]
+
+    def statements(self, connection: Connection) -> Statements:
+        """The parts of its SQL, after a look at the tables as they are."""
+        feeds = self.system.feeds_of(self.aggregate.from_)
+        names = {"system": self.system.name, "names": [feed.name for feed in feeds]}
+        ids = tuple(cast(int, row[0]) for row in connection.execute(QUERIES["feed_ids"], names))
+        source = table_shape(connection, self.system.name, self.aggregate.from_)
+        target = table_shape(connection, self.system.name, self.aggregate.name)
+        return Statements(self.system, self.aggregate, source, target, ids)
+
+    def _problems(self, connection: Connection, statements: Statements, row: Sequence[Any]) -> list[str]:
+        width = len(self.aggregate.groups)
+        calls = self.aggregate.calls
+        columns = [call.column for call in calls.values() if call.column is not None]
+        parts = statements.parts() | {"same_group": statements.same_group(row[:width])}
+        values = connection.execute(
+            QUERIES.compose("values_of_group", values=_values(columns), **parts), prepare=False
+        ).fetchall()
+        fresh = measure_values(calls, values)
+        name = ", ".join(str(value) for value in row[:width])
+        if not values:
+            return [f"{self.asset} ({name}): in the table, but there is no such row"]
+        return [
+            f"{self.asset} ({name}): {column} is {stands}, should be {fresh[column]}"
+            for column, stands in zip(calls, row[width:], strict=True)
+            if not same_value(stands, fresh[column])
+        ]
+
+
+@dataclass(frozen=True)
+class AggregateResult:
+    """What aggregating some landing days did. `failed_days` failed upstream and were left out."""
+
+    days: tuple[dt.date, ...]
+    failed_days: tuple[dt.date, ...] = ()
+    groups: int = 0
+    rows_written: int = 0
+    rows_deleted: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """The numbers of the run, by name."""
+        return {"groups": self.groups, "rows_written": self.rows_written, "rows_deleted": self.rows_deleted}
+
+
+def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResult:
+    """Recompute the groups that `days` touched. Idempotent; rows that stay the same are not written.
+
+    Days whose load failed are left out and recorded as failed. Two runs at once take turns.
+    """
+    with job.database.connection() as connection:
+        rows = connection.execute(QUERIES["failed_days"], {"asset": job.source_asset, "days": list(days)})
+        failed = tuple(cast(dt.date, row[0]) for row in rows)
+    sound = tuple(day for day in days if day not in failed)
+    result = AggregateResult(sound, failed)
+    try:
+        if sound:
+            with job.database.connection() as connection:
+                result = _aggregate(connection, job, sound, failed)
+    except (LongboxError, psycopg.Error) as error:
+        _record(job, sound, "failed", {}, [str(error)])
+        raise
+    _record(job, sound, "complete", result.counts(), [])
+    _record(
+        job, failed, "failed", {}, [f"failed at {job.source_asset}; mend that, then materialise the day again"]
+    )
+    return result
+
+
+def _aggregate(
+    connection: Connection, job: AggregateJob, days: tuple[dt.date, ...], failed: tuple[dt.date, ...]
+) -> AggregateResult:
+    statements = job.statements(connection)
+    parts = statements.parts()
+    connection.execute(QUERIES["lock_relation"], {"relation": statements.relation})
+    connection.execute(QUERIES.compose("create_groups", **parts))
+    if statements.feed_ids:
+        scope: dict[str, Any] = {"feeds": list(statements.feed_ids), "days": list(days)}
+        loads = [row[0] for row in connection.execute(QUERIES["loads_of_days"], scope)]
+        query = QUERIES.compose("touch_groups", **parts)
+        connection.execute(query, {**scope, "loads": loads}, prepare=False)
+    elif not job.system.feeds_of(job.aggregate.from_):
+        connection.execute(QUERIES.compose("touch_all_groups", **parts), prepare=False)
+    connection.execute(QUERIES["analyse_groups"])
+    groups = cast(tuple[int], connection.execute(QUERIES["count_groups"]).fetchone())[0]
+    written = deleted = 0
+    for first, last in _chunks(connection, statements, parts):
+        bounded = {**parts, **statements.bounds(first, last)}
+        connection.execute(QUERIES.compose("compute_groups", **bounded), prepare=False)
+        deleted += connection.execute(QUERIES.compose("delete_vanished", **bounded), prepare=False).rowcount
+        written += connection.execute(QUERIES.compose("upsert_changed", **bounded), prepare=False).rowcount
+        connection.execute(QUERIES["clear_fresh"])
+    return AggregateResult(days, failed, groups, written, deleted)
+
+
+def _chunks(connection: Connection, statements: Statements, parts: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    if statements.time_group is None:
+        return [(None, None)]
+    return cast("list[tuple[Any, Any]]", connection.execute(QUERIES.compose("chunks", **parts)).fetchall())
+
+
+def _record(
+    job: AggregateJob, days: Sequence[dt.date], outcome: str, counts: Mapping[str, int], problems: Sequence[str]
+) -> None:
+    values = {
+        "asset": job.asset, "days": list(days), "outcome": outcome, "counts": json.dumps(counts),
+        "problems": json.dumps(problems), "run_id": job.run_id,
+    }  # fmt: skip
+    with job.database.connection() as connection:
+        connection.execute(QUERIES["record_days"], values)
+
+
+def _values(columns: Sequence[str]) -> sql.Composable:
+    """The columns as a select list; a group whose only measure is a count has none."""
+    return sql.SQL(", ").join(sql.Identifier("source", name) for name in columns) if columns else sql.SQL("1")

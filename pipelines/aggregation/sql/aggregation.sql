@@ -1,0 +1,97 @@
+-- Recomputing the groups of a declared aggregate that landing days touched. All of it runs in one transaction.
+--
+-- Groups are compared as rows of the type of touched_groups: like GROUP BY, and unlike `=`, that takes null for equal to
+-- null, and it can be hashed.
+
+-- name: lock_relation
+-- One run of an aggregate at a time; goes with the transaction. The same key as other writers of derived tables use.
+SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
+
+-- name: failed_days
+-- Which of the days failed at a stage.
+SELECT landing_day FROM longbox.day_results
+WHERE asset = %(asset)s AND landing_day = ANY(%(days)s) AND outcome = 'failed' ORDER BY landing_day
+
+-- name: record_days
+INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
+SELECT %(asset)s, day, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s FROM unnest(%(days)s::date[]) AS day
+ON CONFLICT (asset, landing_day) DO UPDATE
+   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
+       finished_at = now()
+
+-- name: loads_of_days
+-- Loads of the landing days that hold rows. Relies on loads_by_day.
+SELECT load_id FROM longbox.loads
+WHERE feed_id = ANY(%(feeds)s) AND landing_day = ANY(%(days)s) AND loaded_rows > 0
+
+-- name: feed_ids
+SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = ANY(%(names)s)
+
+-- name: create_groups
+CREATE TEMP TABLE touched_groups ON COMMIT DROP AS SELECT {groups} FROM {aggregate} LIMIT 0;
+CREATE TEMP TABLE fresh_groups ON COMMIT DROP AS SELECT {columns} FROM {aggregate} LIMIT 0
+
+-- name: touch_groups
+-- The groups of every version that landed on the days, and of every version of records that switched on them: a
+-- correction changes the group it leaves as well. Relies on the table's indexes on (load_id) and (key_hash).
+INSERT INTO touched_groups ({groups})
+SELECT {group_values} FROM {source} AS source WHERE load_id = ANY(%(loads)s)
+UNION
+SELECT {group_values}
+FROM (SELECT DISTINCT key_hash, content_hash, event_on FROM longbox.version_switches
+      WHERE feed_id = ANY(%(feeds)s) AND landing_day = ANY(%(days)s)) AS version,
+     LATERAL (SELECT * FROM {source} AS source
+              WHERE source.key_hash = version.key_hash AND source.content_hash = version.content_hash AND {placed}
+              OFFSET 0) AS source
+
+-- name: touch_all_groups
+-- Every group, for a table that no feed loads: nothing tells what changed in it.
+INSERT INTO touched_groups ({groups})
+SELECT {group_values} FROM {source} AS source UNION SELECT {groups} FROM {aggregate}
+
+-- name: analyse_groups
+ANALYZE touched_groups
+
+-- name: count_groups
+SELECT count(*) FROM touched_groups
+
+-- name: chunks
+-- The touched groups by month of their time, each chunk with its first and last value.
+SELECT min({time_group}), max({time_group}) FROM touched_groups
+GROUP BY date_trunc('month', {time_group}) ORDER BY 1
+
+-- name: compute_groups
+-- The measures of the touched groups from all current rows: those that the registry does not call superseded.
+-- {within} bounds the time with constants, so that only the partitions of the groups' own time are read.
+INSERT INTO fresh_groups ({columns})
+SELECT {group_numbers}, {measures}
+FROM (SELECT {numbered_values} FROM {source} AS source WHERE {within} AND {is_current}) AS numbered
+WHERE ROW({group_numbers})::touched_groups IN (SELECT touched FROM touched_groups AS touched WHERE {groups_within})
+GROUP BY {group_numbers}
+
+-- name: delete_vanished
+-- Touched groups that have no row any more.
+DELETE FROM {aggregate} AS kept USING touched_groups AS touched
+WHERE ROW({kept_groups})::touched_groups = touched AND {groups_within}
+  AND NOT EXISTS (SELECT FROM fresh_groups AS fresh WHERE ROW({fresh_groups})::touched_groups = touched)
+
+-- name: upsert_changed
+-- Groups that are new or differ; the others are not written. Relies on the unique index over the groups.
+INSERT INTO {aggregate} ({columns})
+SELECT {fresh_columns}
+FROM fresh_groups AS fresh
+LEFT JOIN (SELECT true AS is_there, {columns} FROM {aggregate} AS touched WHERE {groups_within}) AS kept
+  ON ROW({kept_groups})::touched_groups = ROW({fresh_groups})::touched_groups
+WHERE kept.is_there IS NULL OR ROW({kept_measures}) IS DISTINCT FROM ROW({fresh_measures})
+ON CONFLICT ({groups}) DO UPDATE SET {assignments}
+
+-- name: clear_fresh
+TRUNCATE fresh_groups
+
+-- name: sample_groups
+-- Some groups of the aggregate, chosen by a seed, with their measures. Scans the aggregate, not its source.
+SELECT {columns} FROM {aggregate} ORDER BY hashtextextended(ROW({groups})::text, %(seed)s) LIMIT %(count)s
+
+-- name: values_of_group
+-- The values that the measures of one group are taken of, from its current rows.
+SELECT {values} FROM {source} AS source WHERE {same_group} AND {is_current}

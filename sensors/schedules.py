@@ -1,0 +1,54 @@
+"""The clock: the daily pipeline after midnight UTC, the cache before the working day, upkeep at night.
+
+Off until started in the UI (Automation). https://docs.dagster.io/guides/automate/schedules
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.jobs import DailyPipeline
+
+DAILY_AT, UPKEEP_AT, WARM_AT = "30 1 * * *", "15 0 * * *", "0 6 * * *"
+
+
+def daily_schedule(pipeline: DailyPipeline) -> dg.ScheduleDefinition:
+    """Run the landing day that has just ended, whose files are all there, and open the newest one."""
+
+    @dg.schedule(
+        name=f"{pipeline.name}_schedule",
+        job=pipeline.job,
+        cron_schedule=DAILY_AT,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="01:30 UTC: the landing day that has just ended, and the one that has begun.",
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        today = context.scheduled_execution_time.astimezone(dt.UTC).date()
+        days = [
+            day
+            for day in (today - dt.timedelta(days=1), today)
+            if pipeline.calendar.has_partition_key(day.isoformat())
+        ]
+        if not days:
+            return dg.SkipReason(f"the first landing day is {pipeline.calendar.start:%Y-%m-%d}")
+        return [dg.RunRequest(run_key=f"{today}:{day}", partition_key=day.isoformat()) for day in days]
+
+    return schedule
+
+
+def upkeep_schedules(job_names: Sequence[str]) -> list[dg.ScheduleDefinition]:
+    """The clock of `maintenance` and `cache_warm`, as far as they exist."""
+    times = {"maintenance": UPKEEP_AT, "cache_warm": WARM_AT}
+    return [
+        dg.ScheduleDefinition(
+            name=f"{name}_schedule",
+            job_name=name,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+        )
+        for name, cron in times.items()
+        if name in job_names
+    ]
