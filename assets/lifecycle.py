@@ -89,7 +89,7 @@ def ingest_asset(system: System, table: str, calendar: Calendar) -> dg.AssetsDef
         from pipelines.ingestion import Loader, load_days
 
         for feed in feeds:
-            loader = Loader(database, owner_database, store, system, feed, context.run_id)
+            loader = Loader(database, owner_database, store, system, feed, context.run.run_id)
             report_days(context, load_days(loader, landing_days(context)), INGESTED)
         add_live_columns(context, database, (system.name, table))
 
@@ -115,7 +115,7 @@ def aggregate_asset(system: System, aggregate: Aggregate, calendar: Calendar) ->
         from pipelines.aggregation import AggregateJob, aggregate_days
 
         result = aggregate_days(
-            AggregateJob(database, system, aggregate, context.run_id), landing_days(context)
+            AggregateJob(database, system, aggregate, context.run.run_id), landing_days(context)
         )
         report_run(context, result)
         add_live_columns(context, database, (system.name, aggregate.name))

@@ -30,6 +30,11 @@ _RUNS = """query($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter
 _ERRORS = """query($id: ID!) { logsForRun(runId: $id) { __typename ... on EventConnection { events { __typename
   ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
   ... on RunFailureEvent { message } } } } }"""
+_METADATA = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { __typename
+  ... on Asset { assetMaterializations(limit: 1) { metadataEntries { label
+    ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
+    ... on TextMetadataEntry { text } } } }
+  ... on AssetNotFoundError { message } } }"""
 _BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) { __typename
   ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
   ... on PartitionKeysNotFoundError { message } ... on InvalidSubsetError { message } } }"""
@@ -229,6 +234,21 @@ class DagsterClient:
             if event["__typename"] == "ExecutionStepFailureEvent" and event["error"]:
                 causes = [event["error"], *event["error"]["causes"]]
                 found[event["stepKey"]] = str(causes[-1]["message"]).strip()
+        return found
+
+    def latest_metadata(self, asset: str) -> dict[str, Any]:
+        """Numbers and texts of the newest materialisation of `asset` (as in platform/cache), by label."""
+        answer = self.query(_METADATA, key={"path": asset.split("/")})["assetOrError"]
+        events = self._expect(answer, "Asset", f"find asset {asset}")["assetMaterializations"]
+        if not events:
+            raise DagsterClientError(f"{asset} was never materialised; launch it first")
+        found = {}
+        for entry in events[0]["metadataEntries"]:
+            values = [
+                entry[name] for name in ("intValue", "floatValue", "text") if entry.get(name) is not None
+            ]
+            if values:
+                found[str(entry["label"])] = values[0]
         return found
 
     def start_schedule(self, name: str) -> str:

@@ -15,15 +15,7 @@ from resources.errors import LongboxError, UserError
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
-    import importlib  # DEVELOPMENT GUARD, to be removed
-
-    names = ["up", "down", "status", "env", "demo", "migrate", "sample", "land", "quarantine", "digest"]
-    commands = []
-    for name in names:
-        try:
-            commands.append(importlib.import_module(f"cli.{name}"))
-        except ImportError as error:
-            print(f"longbox: (development) no cli.{name}: {error}", file=sys.stderr)
+    from cli import demo, digest, down, env, land, migrate, quarantine, sample, status, up
 
     app = typer.Typer(
         name="longbox",
@@ -34,7 +26,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in commands:
+    for command in (up, down, status, env, demo, migrate, sample, land, quarantine, digest):
         command.register(app)
     return app
 

@@ -20,7 +20,9 @@ def up(
         bool, typer.Option("--dagster/--no-dagster", help="Start code server, daemon and webserver too.")
     ] = True,
 ) -> None:
-    """Start PostgreSQL, Valkey, migrations and Dagster on this machine; Ctrl-C stops them all.
+    """Start the local stack; Ctrl-C stops it.
+
+    PostgreSQL, Valkey, migrations, then Dagster with its UI, each with a health check.
 
     A server that is named by a setting (LONGBOX_POSTGRES_URL, ...) is checked and used instead of started.
     """

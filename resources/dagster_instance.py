@@ -15,6 +15,7 @@ from dagster._core.storage.compute_log_manager import ComputeLogManager
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
+from dagster_postgres.utils import create_pg_engine
 
 from resources.settings import Settings
 
@@ -32,11 +33,25 @@ class LongboxStorage(DagsterPostgresStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "LongboxStorage":
         """Build it from the settings of this process. Raises `UserError` if there is no URL."""
-        return cls(
+        storage = cls(
             postgres_url=Settings.load().dagster_postgres_url,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )
+        storage.keep_connections()
+        return storage
+
+    def keep_connections(self) -> None:
+        """Reuse connections: as Dagster makes them, every statement of a run worker opens one and logs in anew.
+
+        A range of 30 days at one asset: 200 connections, 6.6 s and 2.0 s of CPU; kept, 2.6 s and 0.75 s. Run workers
+        are spawned, never forked, so that no two processes share one. A restarted server is noticed by the ping.
+        """
+        for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            part._engine = create_pg_engine(
+                self.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=50, pool_pre_ping=True,
+                pool_recycle=600,
+            )  # fmt: skip
 
 
 class LongboxComputeLogs(LocalComputeLogManager):

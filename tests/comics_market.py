@@ -8,7 +8,6 @@ import datetime as dt
 import io
 import itertools
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from assets.comics.aggregate import AggregatedRun, aggregate_days
 from assets.comics.normalise import make_normaliser, match_comics
@@ -16,7 +15,6 @@ from pipelines.catalog.digest import digest_tables
 from pipelines.catalog.loader import load_catalog
 from pipelines.catalog.model import Catalog, Feed, System
 from pipelines.ingestion import DayLoad, Loader
-from pipelines.migration import migrate
 from pipelines.normalisation.engine import DayFailure, NormalisedDay, Normaliser, normalise_days
 from resources.database import OWNER_ROLE, Database
 from resources.object_store import ObjectStore
@@ -34,7 +32,10 @@ def day(text: str) -> dt.date:
 
 
 def sale(
-    title: str = "Amazing Spider-Man #300 CGC 9.8", price: str = "100.00", sold_at: str = "2026-10-05T12:00:00Z", **more: str
+    title: str = "Amazing Spider-Man #300 CGC 9.8",
+    price: str = "100.00",
+    sold_at: str = "2026-10-05T12:00:00Z",
+    **more: str,
 ) -> dict[str, str]:
     """One landed sale; an id of its own unless `listing_id` is given."""
     given = {"marketplace": "ebay", "currency": "USD", "condition": "", "updated_at": ""} | more
@@ -78,7 +79,9 @@ class Market:
         return self.load(landing_day)
 
     def load(self, landing_day: str) -> DayLoad:
-        return Loader(self.database, self.owner, self.store, self.system, self.feed).load_day(day(landing_day))
+        return Loader(self.database, self.owner, self.store, self.system, self.feed).load_day(
+            day(landing_day)
+        )
 
     def normalise(self, *days: str) -> list[NormalisedDay | DayFailure]:
         for landing_day in days:
@@ -126,8 +129,7 @@ class Market:
 
 
 def open_market(database_url: str, object_store_url: str) -> Market:
-    """Migrate the system into the database and open it."""
-    migrate(database_url, [Path(folder) for folder in FOLDERS])
+    """Open the system on a database that has every migration."""
     database = Database(database_url)
     return Market(
         load_catalog(FOLDERS), database, database.as_role(OWNER_ROLE), ObjectStore.from_url(object_store_url)

@@ -29,7 +29,12 @@ SOURCE_ASSET = "comics/pricing_data_normalized"
 ASSET = "comics/pricing_data_aggregated"
 BATCH_WINDOWS = 50_000
 LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
-VIEWS: tuple[LiteralString, ...] = ("market_prices", "collection_values", "trending_comics", "market_insights")
+VIEWS: tuple[LiteralString, ...] = (
+    "market_prices",
+    "collection_values",
+    "trending_comics",
+    "market_insights",
+)
 STATISTICS = (
     "sale_count", "outlier_count", "cross_listed_count", "volume_usd", "min_usd", "p25_usd", "median_usd", "p75_usd",
     "max_usd", "mean_usd", "stddev_usd",
@@ -187,7 +192,9 @@ def _record(
 
 
 def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+    return sql.SQL(", ").join(
+        sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names
+    )
 
 
 _PARTS: dict[str, Any] = {

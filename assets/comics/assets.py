@@ -60,8 +60,8 @@ def _matched(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.Asset
         from assets.comics.days import match_days
         from assets.comics.normalise import make_normaliser
 
-        normaliser = make_normaliser(system, database, owner_database, context.run_id)
-        report_matching(context, match_days(normaliser, database, landing_days(context), context.run_id))
+        normaliser = make_normaliser(system, database, owner_database, context.run.run_id)
+        report_matching(context, match_days(normaliser, database, landing_days(context), context.run.run_id))
         add_live_columns(context, database, *((system.name, table) for table in MATCHED))
         yield from (dg.MaterializeResult(asset_key=key) for key in sorted(context.selected_asset_keys))
 
@@ -87,8 +87,8 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
         from assets.comics.days import normalise_matched_days
         from assets.comics.normalise import make_normaliser
 
-        normaliser = make_normaliser(system, database, owner_database, context.run_id)
-        results = normalise_matched_days(normaliser, database, landing_days(context), context.run_id)
+        normaliser = make_normaliser(system, database, owner_database, context.run.run_id)
+        results = normalise_matched_days(normaliser, database, landing_days(context), context.run.run_id)
         report_days(context, results, NORMALISED_COUNTS)
         add_live_columns(context, database, (system.name, NORMALISED))
 
@@ -103,7 +103,7 @@ def _aggregated(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
     def aggregate(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         from assets.comics.aggregate import aggregate_days
 
-        report_run(context, aggregate_days(database, landing_days(context), context.run_id))
+        report_run(context, aggregate_days(database, landing_days(context), context.run.run_id))
         add_live_columns(context, database, (system.name, AGGREGATED))
 
     return aggregate
@@ -121,11 +121,10 @@ def _views(system: System) -> dg.AssetsDefinition:
     def refresh(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
-        owner_database: dg.ResourceParam[Database],
     ) -> Any:
         from assets.comics.aggregate import refresh_views
 
-        for view in refresh_views(owner_database):
+        for view in refresh_views(database):
             yield dg.MaterializeResult(
                 asset_key=[system.name, view.name], metadata=view_metadata(database, system, view)
             )

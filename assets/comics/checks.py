@@ -42,7 +42,7 @@ def comics_checks(system: System, calendar: dg.DailyPartitionsDefinition) -> lis
     def aggregated_checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:
-        from assets.comics.aggregate import recompute_sample
+        from assets.comics.recompute import recompute_sample
 
         seed = landing_days(context)[-1].toordinal()
         problems = recompute_sample(database, count=SAMPLE_GROUPS, seed=seed)

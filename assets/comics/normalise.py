@@ -70,17 +70,17 @@ def usable_grade(condition: Condition) -> Decimal | None:
 class ComicsRules:
     """`pipelines.normalisation.rules.Rules` for the prices of comics."""
 
-    target = "pricing_data_normalized"
-    reads = (
+    target: str = "pricing_data_normalized"
+    reads: tuple[str, ...] = (
         "source_marketplace", "source_record_id", "title", "condition", "price", "currency", "sold_at", "sale_date",
     )  # fmt: skip
-    writes = (
+    writes: tuple[str, ...] = (
         "comic_id", "source_marketplace", "source_record_id", "sold_at", "sale_date", "price", "currency", "price_usd",
         "fx_rate", "fx_rate_on", "grade", "grade_reason", "grade_band", "grader", "is_firm_grade", "is_lot", "lot_size",
     )  # fmt: skip
-    later_stages = ("is_cross_listed", "is_outlier", "normalised_at")
-    groups = ("comic_id", "grade_band")
-    rule_version = RULE_VERSION
+    later_stages: tuple[str, ...] = ("is_cross_listed", "is_outlier", "normalised_at")
+    groups: tuple[str, ...] = ("comic_id", "grade_band")
+    rule_version: int = RULE_VERSION
 
     def normalise_batch(self, connection: Connection, rows: Sequence[RawRow]) -> list[TargetRow | Rejected]:
         """One outcome a row. Makes the comics that the rows name; takes the lock of `comics.comics` for that."""

@@ -76,7 +76,9 @@ def recompute_comics(connection: Connection, comics: Sequence[uuid.UUID]) -> lis
     for key in sorted(table.keys() | fresh.keys()):
         if table.get(key) != fresh.get(key):
             comic, band, kind, start = key
-            problems.append(f"{kind} {start} of comic {comic}, {band}: {_difference(table.get(key), fresh.get(key))}")
+            problems.append(
+                f"{kind} {start} of comic {comic}, {band}: {_difference(table.get(key), fresh.get(key))}"
+            )
     return problems
 
 
@@ -85,7 +87,9 @@ def _difference(stands: dict[str, Any] | None, fresh: dict[str, Any] | None) -> 
         return "missing from the table"
     if fresh is None:
         return "in the table, but there is no such sale"
-    parts = [f"{name} is {stands[name]}, should be {fresh[name]}" for name in fresh if stands[name] != fresh[name]]
+    parts = [
+        f"{name} is {stands[name]}, should be {fresh[name]}" for name in fresh if stands[name] != fresh[name]
+    ]
     return ", ".join(parts)
 
 
@@ -96,7 +100,11 @@ def _flagged(sales: Iterable[Sale]) -> tuple[list[Sale], list[str]]:
     for window in _grouped(sales, lambda sale: sale.window).values():
         seconds = _second_listings(window)
         single = [sale for sale in window if id(sale) not in seconds]
-        scores = _scores([sale.price_usd for sale in single]) if len(single) >= LEAST_SALES else [0.0] * len(single)
+        scores = (
+            _scores([sale.price_usd for sale in single])
+            if len(single) >= LEAST_SALES
+            else [0.0] * len(single)
+        )
         score_of = {id(sale): score for sale, score in zip(single, scores, strict=True)}
         for sale in window:
             score = score_of.get(id(sale), 0.0)
@@ -115,12 +123,14 @@ def _second_listings(window: list[Sale]) -> set[int]:
     """`id`s of sales that another marketplace reports as well and that do not stay."""
     seconds: set[int] = set()
     same = _grouped(
-        window, lambda sale: (sale.grade, sale.currency, sale.price, sale.sold_at.replace(second=0, microsecond=0))
+        window,
+        lambda sale: (sale.grade, sale.currency, sale.price, sale.sold_at.replace(second=0, microsecond=0)),
     )
     for group in same.values():
         by_market = _grouped(group, lambda sale: sale.source_marketplace.encode())
         columns = [
-            sorted(by_market[market], key=lambda sale: sale.source_record_id.encode()) for market in sorted(by_market)
+            sorted(by_market[market], key=lambda sale: sale.source_record_id.encode())
+            for market in sorted(by_market)
         ]
         for nth in itertools.zip_longest(*columns):
             seconds.update(id(sale) for sale in [sale for sale in nth if sale is not None][1:])

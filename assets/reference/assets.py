@@ -29,7 +29,7 @@ def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -
     ) -> dg.MaterializeResult[None]:
         from pipelines.normalisation.fx import load_rates
 
-        load = load_rates(database, settings.fx_rates_file, context.run_id)
+        load = load_rates(database, settings.fx_rates_file, context.run.run_id)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": load.rows_read,

@@ -121,7 +121,7 @@ def wait_code_server(child: Child, port: int) -> None:
     if wait_until(lambda: code_server_serves(port) or None, seconds=START_SECONDS, child=child) is None:
         raise StackError(
             f"the code server could not load the definitions; the end of {child.log}:\n{tail(child.log, 25)}\n"
-            "    the same in full: `dg check defs`"
+            "    the same in full: `dagster definitions validate`"
         )
 
 

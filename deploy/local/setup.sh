@@ -45,5 +45,6 @@ if [ "$("$venv/bin/python" -c 'import pip; print(pip.__version__)')" != "$wanted
 fi
 say "setup: installing $(grep -c == "$lock") packages of $lock"
 "${pip[@]}" install --no-deps --no-compile --require-hashes -r "$lock"
-"${pip[@]}" install --no-deps --no-build-isolation --editable .
+# what setuptools says of editable installs in general is shown only if this one fails
+"${pip[@]}" install --no-deps --no-build-isolation --editable . >"$part" 2>&1 || { cat "$part" >&2; exit 1; }
 say "setup: done, the command is $venv/bin/longbox"

@@ -184,12 +184,11 @@ class Stack:
         code_port = self._port("code_server", "", None)
         ui_port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
         local.configure(code_port)
+        self._prepare_dagster_tables(local)  # before any other process opens the instance and creates them too
         started = time.monotonic()
-        # loading the definitions takes the longest and needs no instance: let it run beside the database phase
         code_server = local.start_code_server(code_port)
         code_part = Part("code server", dagster.installed_version(), f"{ports.LOOPBACK}:{code_port}")
         self._started(code_part, code_server, dagster.STOP_STEPS, whole_group=True)
-        self._prepare_dagster_tables(local)
         dagster.wait_code_server(code_server, code_port)
         self._ready(code_part, started)
         since, started = datetime.now(UTC), time.monotonic()

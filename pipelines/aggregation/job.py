@@ -117,7 +117,11 @@ def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResul
         raise
     _record(job, sound, "complete", result.counts(), [])
     _record(
-        job, failed, "failed", {}, [f"failed at {job.source_asset}; mend that, then materialise the day again"]
+        job,
+        failed,
+        "failed",
+        {},
+        [f"failed at {job.source_asset}; mend that, then materialise the day again"],
     )
     return result
 
@@ -148,14 +152,20 @@ def _aggregate(
     return AggregateResult(days, failed, groups, written, deleted)
 
 
-def _chunks(connection: Connection, statements: Statements, parts: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+def _chunks(
+    connection: Connection, statements: Statements, parts: Mapping[str, Any]
+) -> list[tuple[Any, Any]]:
     if statements.time_group is None:
         return [(None, None)]
     return cast("list[tuple[Any, Any]]", connection.execute(QUERIES.compose("chunks", **parts)).fetchall())
 
 
 def _record(
-    job: AggregateJob, days: Sequence[dt.date], outcome: str, counts: Mapping[str, int], problems: Sequence[str]
+    job: AggregateJob,
+    days: Sequence[dt.date],
+    outcome: str,
+    counts: Mapping[str, int],
+    problems: Sequence[str],
 ) -> None:
     values = {
         "asset": job.asset, "days": list(days), "outcome": outcome, "counts": json.dumps(counts),

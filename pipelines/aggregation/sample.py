@@ -35,8 +35,6 @@ def same_value(stands: Any, fresh: Any) -> bool:
 
 
 def _measure(function: str, values: Sequence[Any]) -> Any:
-    if function == "count":
-        return len(values)
     if function == "count_distinct":
         return len(set(values))
     if not values:

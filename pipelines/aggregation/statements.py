@@ -18,7 +18,6 @@ from pipelines.catalog.statements import type_sql
 _FLOATS = ("real", "double precision")
 _TIMESTAMPTZ = "timestamp with time zone"
 _MEASURES: Mapping[str, str] = {
-    "count": "count({value})",
     "count_distinct": "count(DISTINCT {value})",
     "sum": "sum({exact})",
     "mean": "avg({exact})",
@@ -95,7 +94,9 @@ class Statements:
             column, _literal(last if end is None else end, type_name)
         )
         name = sql.Identifier("touched", group.name)
-        groups_within = sql.SQL("{0} >= {1} AND {0} <= {2}").format(name, sql.Literal(first), sql.Literal(last))
+        groups_within = sql.SQL("{0} >= {1} AND {0} <= {2}").format(
+            name, sql.Literal(first), sql.Literal(last)
+        )
         return {"within": within, "groups_within": groups_within}
 
     def same_group(self, values: Sequence[Any]) -> sql.Composed:
@@ -103,9 +104,7 @@ class Statements:
         conditions: list[sql.Composable] = []
         for group, value in zip(self.aggregate.groups, values, strict=True):
             literal = sql.Literal(value)
-            conditions.append(
-                sql.SQL("{} IS NOT DISTINCT FROM {}").format(self._group_value(group), literal)
-            )
+            conditions.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(self._group_value(group), literal))
             if group == self.time_group:
                 conditions.append(self.bounds(value, value)["within"])
         return sql.SQL(" AND ").join(conditions)
@@ -190,4 +189,6 @@ def _number(kind: str, index: int) -> sql.Identifier:
 
 
 def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+    return sql.SQL(", ").join(
+        sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names
+    )

@@ -186,19 +186,30 @@ def keep_ahead(
 
 
 def find_gaps(
-    connection: AnyConnection, schema: str, table: str, *, until: datetime.date | None = None
+    connection: AnyConnection,
+    schema: str,
+    table: str,
+    *,
+    since: datetime.date | None = None,
+    until: datetime.date | None = None,
 ) -> list[Gap]:
-    """Stretches without a partition between the first one and the last one (or `until`, if that is later)."""
+    """Stretches of time without a partition, in order.
+
+    Looks from the first partition (or `since`) to the end of the last one (or to `until`, when that is later). A hole
+    far back may be no fault: months without rows, and archived ones, have no partition until a row asks for one; what
+    `keep_ahead` promises is the time since the period before today's.
+    """
     partitions = list_partitions(connection, schema, table)
+    reached = _midnight(since) if since else partitions[0].lower if partitions else None
+    if reached is None:
+        return []
     gaps = []
-    reached = partitions[0].lower if partitions else None
     for partition in partitions:
-        if reached is not None and partition.lower > reached:
+        if partition.lower > reached:
             gaps.append(Gap(schema, table, reached, partition.lower))
-        reached = partition.upper
-    end = None if until is None else _midnight(until)
-    if end is not None and reached is not None and reached < end:
-        gaps.append(Gap(schema, table, reached, end))
+        reached = max(reached, partition.upper)
+    if until is not None and reached < _midnight(until):
+        gaps.append(Gap(schema, table, reached, _midnight(until)))
     return gaps
 
 

@@ -90,11 +90,18 @@ class RevisionStatus:
 
 
 @dataclass(frozen=True)
+class _Source:
+    """What the folders hold: the catalogue, the systems' folders, their revision files."""
+
+    catalog: Catalog
+    systems: Mapping[str, Path]
+    files: Sequence[RevisionFile]
+
+
+@dataclass(frozen=True)
 class _Story:
     """Files and history, held against each other and found to agree."""
 
-    systems: Mapping[str, Path]
-    files: Sequence[RevisionFile]
     applied: Mapping[str, AppliedRevision]
     heads: tuple[str, ...]
     revision_map: RevisionMap
@@ -127,31 +134,28 @@ def migrate(
     `MigrationBusyError` for locks not obtained.
     """
     started = time.monotonic()
-    catalog = load_catalog(folders)
-    systems = _systems(catalog)
-    read_systems(systems)  # faults of files are told before anything is touched
+    source = _read_source(folders)  # faults of files are told before anything is touched
+    done: list[str] = []
     with _session(url, sleep, lock_wait_seconds, report) as connection:
-        bootstrap.prepare(connection, [PLATFORM, *systems], report=report, sleep=sleep)
+        bootstrap.prepare(connection, [PLATFORM, *source.systems], report=report, sleep=sleep)
         _become_owner(connection)
         _ensure_history(connection)
-        before = len(_read_story(connection, systems).applied)
-        applied = _with_retries(
-            lambda: _run(connection, _read_story(connection, systems), _Story.steps_up, report), report, sleep
-        )
-        declared = _with_retries(lambda: apply_declared(connection, catalog), report, sleep)
-    partitions = keep_partitions_ahead(url, catalog, clock(), sleep=sleep)
+        _with_retries(lambda: _run(connection, source, _Story.steps_up, report, done), report, sleep)
+        before = len(read_applied(connection)) - len(done)
+        declared = _with_retries(lambda: apply_declared(connection, source.catalog), report, sleep)
+    partitions = keep_partitions_ahead(url, source.catalog, clock(), sleep=sleep)
     for name in (*declared, *partitions):
         report(f"made {name}")
-    return MigrationResult(tuple(applied), before, declared, partitions, time.monotonic() - started)
+    return MigrationResult(tuple(done), before, declared, partitions, time.monotonic() - started)
 
 
 def plan(url: str, folders: Sequence[Path]) -> str:
     """The SQL that `migrate` would run for roles, schemas and revisions, as one script. Changes nothing."""
-    systems = _systems(load_catalog(folders))
+    source = _read_source(folders)
     with _connection(url) as connection:
-        prepare = bootstrap.missing_statements(connection, [PLATFORM, *systems])
+        prepare = bootstrap.missing_statements(connection, [PLATFORM, *source.systems])
         has_history = _has_history(connection)
-        story = _read_story(connection, systems)
+        story = _read_story(connection, source)
         text, names = _offline(story, story.steps_up())
         run_as = [*_owner_statements(connection), *([] if has_history else [_SQL.compose("create_history")])]
         statements = [*prepare, *(run_as if names else [])]
@@ -162,15 +166,15 @@ def plan(url: str, folders: Sequence[Path]) -> str:
 
 def status(url: str, folders: Sequence[Path]) -> tuple[RevisionStatus, ...]:
     """Every revision that files or database know, platform first, then by system and number. Changes nothing."""
-    systems = _systems(load_catalog(folders))
-    files = {file.revision: file for file in read_systems(systems)}
+    source = _read_source(folders)
+    files = {file.revision: file for file in source.files}
     with _connection(url) as connection:
         applied = read_applied(connection)
     found = []
     for revision in {**applied, **files}:
         file, row = files.get(revision), applied.get(revision)
         if file is None and row is not None:
-            here = row.system in systems or row.system == PLATFORM
+            here = row.system in source.systems or row.system == PLATFORM
             found.append(
                 RevisionStatus(revision, row.system, row.title, "lost" if here else "absent", row.applied_at)
             )
@@ -197,21 +201,19 @@ def migrate_down(
     one of them has no way down. Destroys what those revisions made: a dry run unless told otherwise, and each
     is ledgered.
     """
-    systems = _systems(load_catalog(folders))
+    source = _read_source(folders)
     with _session(url, sleep, lock_wait_seconds, report) as connection:
         if not _has_history(connection):
             raise DownRefusedError("this database was never migrated by Longbox; there is nothing to undo")
-        story = _read_story(connection, systems)
+        story = _read_story(connection, source)
         text, names = _offline(story, _steps_down(story, target))
         if not dry_run:
             _become_owner(connection)
-            _with_retries(
-                lambda: _run(
-                    connection, _read_story(connection, systems), lambda s: _steps_down(s, target), report
-                ),
-                report,
-                sleep,
-            )
+
+            def choose(story: _Story) -> list[RevisionStep]:
+                return _steps_down(story, target)
+
+            _with_retries(lambda: _run(connection, source, choose, report, []), report, sleep)
     return DownResult(tuple(names), dry_run, text)
 
 
@@ -273,8 +275,10 @@ def _owner_statements(connection: AnyConnection) -> list[sql.Composed]:
     ]
 
 
-def _systems(catalog: Catalog) -> dict[str, Path]:
-    return {name: system.folder for name, system in sorted(catalog.systems.items())}
+def _read_source(folders: Sequence[Path]) -> _Source:
+    catalog = load_catalog(folders)
+    systems = {name: system.folder for name, system in sorted(catalog.systems.items())}
+    return _Source(catalog, systems, read_systems(systems))
 
 
 def _has_history(connection: AnyConnection) -> bool:
@@ -288,29 +292,29 @@ def _ensure_history(connection: AnyConnection) -> None:
     connection.commit()
 
 
-def _read_story(connection: AnyConnection, systems: Mapping[str, Path]) -> _Story:
-    files = read_systems(systems)
+def _read_story(connection: AnyConnection, source: _Source) -> _Story:
     applied = read_applied(connection)
-    verify_files(applied, files, systems)
-    revision_map = build_map(files, absent_revisions(applied, systems))
+    verify_files(applied, source.files, source.systems)
+    revision_map = build_map(source.files, absent_revisions(applied, source.systems))
     with _context(connection) as context:
         heads = context.get_current_heads()
     verify_heads(applied, heads, revision_map)
     connection.rollback()
-    return _Story(systems, files, applied, heads, revision_map)
+    return _Story(applied, heads, revision_map)
 
 
 def _run(
-    connection: AnyConnection, story: _Story, choose: Callable[[_Story], list[RevisionStep]], report: Report
-) -> list[str]:
-    steps = choose(story)
-    with _context(connection, fn=lambda heads, context: steps) as context:
-        executor = OnlineExecutor(context, connection, report)
-        if steps:
-            context.run_migrations(executor=executor)
-            connection.execute(_SQL["guard_version_table"])
-            connection.commit()
-    return executor.done
+    connection: AnyConnection,
+    source: _Source,
+    choose: Callable[[_Story], list[RevisionStep]],
+    report: Report,
+    done: list[str],
+) -> None:
+    """Run the steps that are to be run now; `done` gets each as it is committed, also when a later one fails."""
+    steps = choose(_read_story(connection, source))
+    if steps:
+        with _context(connection, fn=lambda heads, context: steps) as context:
+            context.run_migrations(executor=OnlineExecutor(context, connection, report, done))
 
 
 def _offline(story: _Story, steps: Sequence[RevisionStep]) -> tuple[str, list[str]]:

@@ -30,12 +30,16 @@ class OnlineExecutor:
     """Runs revisions on `connection`, which is the one under Alembic's context."""
 
     def __init__(
-        self, context: MigrationContext, connection: AnyConnection, report: Callable[[str], None]
+        self,
+        context: MigrationContext,
+        connection: AnyConnection,
+        report: Callable[[str], None],
+        done: list[str],
     ) -> None:
         self._context = context
         self._connection = connection
         self._report = report
-        self.done: list[str] = []
+        self._done = done
 
     def run(self, revision: SqlRevision, direction: str) -> None:
         """Carry out one direction of a revision and record it. Raises `RevisionFailedError` with file and line."""
@@ -50,7 +54,8 @@ class OnlineExecutor:
                 self._run_each(file, body, first_line)
         for statement in records(file, direction, duration_ms=round((time.monotonic() - started) * 1000)):
             self._connection.execute(statement)
-        self.done.append(revision.revision)
+        self._connection.execute(_SQL["guard_version_table"])
+        self._done.append(revision.revision)
 
     def _run_whole(self, file: RevisionFile, body: str, first_line: int) -> None:
         try:

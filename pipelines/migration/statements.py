@@ -13,6 +13,7 @@ _TOKEN = re.compile(
   | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$)
   | (?P<end>;)
   | (?P<word>\w+)
+  | (?P<space>\s+)
   | (?P<other>.)
     """,
     re.VERBOSE | re.DOTALL,
@@ -29,7 +30,7 @@ def split_statements(text: str) -> list[tuple[str, int]]:
             if start is not None:
                 found.append((text[start:end], text.count("\n", 0, start)))
             start = None
-        elif not token["comment"] and not token[0].isspace():
+        elif not token["comment"] and not token["space"]:
             start = token.start() if start is None else start
             end = token.end()
     if start is not None:

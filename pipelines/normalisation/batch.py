@@ -52,7 +52,9 @@ class BatchCounts:
     absent_rows: int = 0
 
     def __add__(self, other: "BatchCounts") -> "BatchCounts":
-        return BatchCounts(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return BatchCounts(
+            *(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__)
+        )
 
 
 class BatchWriter:
@@ -90,7 +92,11 @@ class BatchWriter:
         }  # fmt: skip
 
     def run(
-        self, connection: Connection, landed: Sequence[Landed], landing_day: dt.date, known_periods: set[dt.date]
+        self,
+        connection: Connection,
+        landed: Sequence[Landed],
+        landing_day: dt.date,
+        known_periods: set[dt.date],
     ) -> BatchCounts:
         """Bring the target up to the registry for the keys of `landed`. Takes the target's lock; does not commit.
 
@@ -112,7 +118,9 @@ class BatchWriter:
             connection.execute(QUERIES["find_absent"], keys)
         return self._apply(connection, landing_day, len(rows) + len(rejected), len(absent))
 
-    def _outcomes(self, connection: Connection) -> tuple[list[TargetRow], list[TargetRow], list[tuple[Any, Any]]]:
+    def _outcomes(
+        self, connection: Connection
+    ) -> tuple[list[TargetRow], list[TargetRow], list[tuple[Any, Any]]]:
         """Rows to be, rejections, and keys whose winning version is not in PostgreSQL any more."""
         found = self._execute(connection, "current_rows").fetchall()
         absent = [(row[0], row[1]) for row in found if row[3] is None]
@@ -154,7 +162,9 @@ class BatchWriter:
         return BatchCounts(raw, superseded, rejected, normalised, records, written, deleted, touched, absent)
 
     def _execute(self, connection: Connection, name: str, **more: object) -> Any:
-        return connection.execute(QUERIES.compose(name, **self.parts), {**self._parameters, **more}, prepare=False)
+        return connection.execute(
+            QUERIES.compose(name, **self.parts), {**self._parameters, **more}, prepare=False
+        )
 
 
 def lock_relation(connection: Connection, relation: str) -> None:
@@ -169,7 +179,9 @@ def _copy(connection: Connection, statement: Any, rows: Iterable[Sequence[Any]])
 
 
 def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+    return sql.SQL(", ").join(
+        sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names
+    )
 
 
 def _placed(time: str | None) -> sql.Composable:

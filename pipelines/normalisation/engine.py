@@ -176,7 +176,11 @@ class Normaliser:
     def _writer(self) -> BatchWriter | None:
         """The batch writer, or None while the feed has never loaded anything."""
         feed_id = self._feed_id()
-        return BatchWriter(self.system, self.feed, self.rules, feed_id, self.run_id) if feed_id is not None else None
+        return (
+            BatchWriter(self.system, self.feed, self.rules, feed_id, self.run_id)
+            if feed_id is not None
+            else None
+        )
 
     def _close_day(self, result: NormalisedDay) -> NormalisedDay:
         with self.database.connection() as connection:

@@ -93,17 +93,16 @@ def read_rates(file: Path) -> list[FxRate]:
     """All rates of an ECB file (csv or zip; the history or a single day), in the file's order."""
     lines = io.StringIO(_text_of(file), newline="")
     rows = csv.reader(lines, strict=True)
-    header = _header(file, next(rows, None))
     rates: list[FxRate] = []
     seen: dict[dt.date, int] = {}
     try:
+        header = _header(file, next(rows, None))
         for fields in rows:
             if any(fields):
                 rates.extend(_row(file, rows.line_num, header, fields, seen))
     except csv.Error as error:
-        raise FxFileError(
-            file, rows.line_num, None, f"not CSV ({error})", "take the file as the ECB sends it"
-        ) from None
+        fault = f"is not CSV ({error})"
+        raise FxFileError(file, rows.line_num, None, fault, "take the file as the ECB sends it") from None
     if not rates:
         raise FxFileError(file, None, None, "holds no rate at all", "take eurofxref-hist.zip from the ECB")
     return rates

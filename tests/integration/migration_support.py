@@ -33,11 +33,12 @@ def with_user(url: str, user: str, password: str) -> str:
 
 
 @contextlib.contextmanager
-def new_database(server_url: str) -> Iterator[str]:
-    """The URL of a new, empty database; dropped at the end with whoever is still in it."""
+def new_database(server_url: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, empty or a copy of `template`; dropped at the end with whoever is still in it."""
     name = f"migration_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield with_database(server_url, name)
     finally:

@@ -63,7 +63,9 @@ def supervised(home: Path, definitions: Path | None = None, *, ready: bool = Tru
     finally:
         if popen.poll() is None:
             popen.kill()
-        popen.communicate()
+        popen.wait()
+        if popen.stdout:
+            popen.stdout.close()
         leftovers.stop(Home(home))
 
 

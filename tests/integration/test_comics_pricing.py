@@ -33,9 +33,16 @@ def market(database_url, object_store_url):
 
 
 def test_a_sale_becomes_a_comic_a_row_in_dollars_and_its_periods(market):
-    market.land("2026-10-06", sale(SPIDER, "100.00"), sale("AMAZING SPIDERMAN 300 cgc 9.8", "170.00", currency="GBP"))
+    market.land(
+        "2026-10-06", sale(SPIDER, "100.00"), sale("AMAZING SPIDERMAN 300 cgc 9.8", "170.00", currency="GBP")
+    )
     (result,) = market.normalise("2026-10-06")
-    assert (result.raw_rows, result.normalised_rows, result.rows_written, result.outcome) == (2, 2, 2, "complete")
+    assert (result.raw_rows, result.normalised_rows, result.rows_written, result.outcome) == (
+        2,
+        2,
+        2,
+        "complete",
+    )
     run = market.aggregate("2026-10-06")
     assert (run.windows, run.periods_written) == (1, 3)
     assert market.rows("SELECT title FROM comics.comics") == [("Amazing Spider-Man #300",)]
@@ -52,12 +59,22 @@ def test_a_sale_becomes_a_comic_a_row_in_dollars_and_its_periods(market):
 
 
 def test_running_everything_again_writes_no_row(market):
-    market.land("2026-10-06", *(sale(SPIDER, f"{n}.00") for n in range(10, 30)), sale("nonsense"), sale("Hulk 1-10 lot"))
+    market.land(
+        "2026-10-06",
+        *(sale(SPIDER, f"{n}.00") for n in range(10, 30)),
+        sale("nonsense"),
+        sale("Hulk 1-10 lot"),
+    )
     market.run("2026-10-06")
     written, digest = market.written(), market.digest()
     (again,) = market.normalise("2026-10-06")
     run = market.aggregate("2026-10-06")
-    assert (again.rows_written, again.rows_deleted, again.rejected_rows, again.normalised_rows) == (0, 0, 1, 21)
+    assert (again.rows_written, again.rows_deleted, again.rejected_rows, again.normalised_rows) == (
+        0,
+        0,
+        1,
+        21,
+    )
     assert (run.periods_written, run.periods_deleted, run.flags_changed) == (0, 0, 0)
     assert (market.written(), market.digest()) == (written, digest)
 
@@ -69,7 +86,11 @@ def corrected_days():
     newer = {"listing_id": "B", "updated_at": "2026-10-09T00:00:00Z"}
     older = {"listing_id": "B", "updated_at": "2026-10-01T00:00:00Z", "sold_at": "2026-08-03T10:00:00Z"}
     return {
-        "2026-10-06": [sale(SPIDER, "100.00", **first), sale("X-Men #1", "50.00"), sale("Hulk 181", "9.00", **newer)],
+        "2026-10-06": [
+            sale(SPIDER, "100.00", **first),
+            sale("X-Men #1", "50.00"),
+            sale("Hulk 181", "9.00", **newer),
+        ],
         "2026-10-07": [sale("Amazing Spider-man 301 CGC 9.8", "120.00", **moved), sale("x men 1", "60.00")],
         "2026-10-10": [sale("Hulk 180", "7.00", **older), sale("X-Men #1", "70.00", "2026-07-15T12:00:00Z")],
     }
@@ -94,7 +115,9 @@ def markets(postgres_admin_url, template_database, tmp_path):
         def make(name):
             folder = tmp_path / name
             folder.mkdir()
-            url = stack.enter_context(contextlib.contextmanager(_database)(postgres_admin_url, template_database))
+            url = stack.enter_context(
+                contextlib.contextmanager(_database)(postgres_admin_url, template_database)
+            )
             made = open_market(url, folder.as_uri())
             stack.callback(made.close)
             made.set_rates("2026-10-01", "2026-10-02", "2026-10-05", "2026-10-30")
@@ -154,17 +177,26 @@ def test_a_version_that_can_no_longer_be_normalised_takes_its_row_and_periods_aw
 
 def test_sales_without_a_rate_wait_and_are_replayed_by_the_next_run_once_rates_are_there(market):
     october = {"currency": "GBP", "sold_at": "2026-11-10T12:00:00Z"}
-    market.land("2026-11-11", sale(SPIDER, "85.00", **october), sale(SPIDER, "1.00", **october | {"currency": "ZZZ"}))
+    market.land(
+        "2026-11-11", sale(SPIDER, "85.00", **october), sale(SPIDER, "1.00", **october | {"currency": "ZZZ"})
+    )
     (result,) = market.normalise("2026-11-11")
     market.aggregate("2026-11-11")
     assert (result.rejected_rows, result.normalised_rows) == (2, 0)
-    assert market.rows("SELECT reason FROM longbox.rejections ORDER BY 1") == [("no_rate",), ("unknown_currency",)]
+    assert market.rows("SELECT reason FROM longbox.rejections ORDER BY 1") == [
+        ("no_rate",),
+        ("unknown_currency",),
+    ]
     market.set_rates("2026-11-09")
     market.land("2026-11-12", sale("X-Men #1"))
     market.run("2026-11-12")
-    found = market.rows("SELECT price_usd::text, fx_rate_on::text FROM comics.pricing_data_normalized WHERE currency = 'GBP'")
+    found = market.rows(
+        "SELECT price_usd::text, fx_rate_on::text FROM comics.pricing_data_normalized WHERE currency = 'GBP'"
+    )
     assert found == [("110.00", "2026-11-09")]
-    assert len(market.rows("SELECT FROM comics.pricing_data_aggregated WHERE period_start = '2026-11-10'")) == 1
+    assert (
+        len(market.rows("SELECT FROM comics.pricing_data_aggregated WHERE period_start = '2026-11-10'")) == 1
+    )
     assert market.normaliser.replay(day("2026-11-12")).records == 0
 
 
@@ -190,7 +222,9 @@ def test_the_same_sale_on_two_marketplaces_counts_once_and_is_flagged_not_delete
         sale(SPIDER, "100.00", marketplace="comiclink", sold_at="2026-10-05T12:01:00Z"),
     )
     market.run("2026-10-06")
-    flagged = market.rows("SELECT source_marketplace FROM comics.pricing_data_normalized WHERE is_cross_listed")
+    flagged = market.rows(
+        "SELECT source_marketplace FROM comics.pricing_data_normalized WHERE is_cross_listed"
+    )
     assert flagged == [("heritage",)]
     counts = "SELECT DISTINCT sale_count, cross_listed_count FROM comics.pricing_data_aggregated"
     assert market.rows(counts) == [(3, 1)]
@@ -200,23 +234,31 @@ def test_outliers_are_flagged_by_their_window_and_left_out(market):
     prices = ["100", "101", "99", "102", "98", "100.50", "5000", "1"]
     market.land("2026-10-06", *(sale(SPIDER, price) for price in prices))
     market.run("2026-10-06")
-    found = market.rows("SELECT price::text FROM comics.pricing_data_normalized WHERE is_outlier ORDER BY price")
+    found = market.rows(
+        "SELECT price::text FROM comics.pricing_data_normalized WHERE is_outlier ORDER BY price"
+    )
     assert found == [("1.00",), ("5000.00",)]
-    assert market.rows("SELECT DISTINCT sale_count, outlier_count, median_usd::text FROM comics.pricing_data_aggregated") == [
-        (6, 2, "100.25")
-    ]
+    assert market.rows(
+        "SELECT DISTINCT sale_count, outlier_count, median_usd::text FROM comics.pricing_data_aggregated"
+    ) == [(6, 2, "100.25")]
     # the neighbours change: what was far is no longer
-    market.land("2026-10-07", *(sale(SPIDER, str(price)) for price in (3000, 4000, 4500, 5500, 6000, 10, 5, 2, 3)))
+    market.land(
+        "2026-10-07", *(sale(SPIDER, str(price)) for price in (3000, 4000, 4500, 5500, 6000, 10, 5, 2, 3))
+    )
     market.run("2026-10-07")
     assert market.rows("SELECT FROM comics.pricing_data_normalized WHERE is_outlier") == []
     assert recompute_sample(market.database, 50) == []
 
 
 def test_prices_that_are_mostly_equal_have_no_spread_and_still_show_the_one_that_is_far(market):
-    market.land("2026-10-06", *(sale(SPIDER, "100") for _ in range(9)), sale(SPIDER, "900"), sale("Hulk 181", "3"))
+    market.land(
+        "2026-10-06", *(sale(SPIDER, "100") for _ in range(9)), sale(SPIDER, "900"), sale("Hulk 181", "3")
+    )
     market.land("2026-10-07", *(sale("Hulk 181", "3") for _ in range(6)))
     market.run("2026-10-06", "2026-10-07")
-    assert market.rows("SELECT price::text FROM comics.pricing_data_normalized WHERE is_outlier") == [("900.00",)]
+    assert market.rows("SELECT price::text FROM comics.pricing_data_normalized WHERE is_outlier") == [
+        ("900.00",)
+    ]
 
 
 def random_sales(count, seed=1):
@@ -232,7 +274,8 @@ def test_the_statistics_equal_a_recomputation_with_pandas(market):
     market.land("2026-10-30", *random_sales(2000))
     market.run("2026-10-30")
     rows = market.rows(
-        "SELECT comic_id::text, grade_band, sale_date, price_usd::float8, is_outlier FROM comics.pricing_data_normalized WHERE NOT is_lot"
+        "SELECT comic_id::text, grade_band, sale_date, price_usd::float8, is_outlier "
+        "FROM comics.pricing_data_normalized WHERE NOT is_lot"
     )
     frame = pd.DataFrame(rows, columns=["comic", "band", "day", "price", "is_outlier"])
     moments = pd.to_datetime(frame["day"])
@@ -249,9 +292,10 @@ def test_the_statistics_equal_a_recomputation_with_pandas(market):
         fresh = kept.groupby(["comic", "band", start])["price"].describe()
         table = pd.DataFrame(
             market.rows(
-                "SELECT comic_id::text, grade_band, period_start, sale_count, mean_usd::float8, stddev_usd::float8, min_usd::float8, "
-                "p25_usd::float8, median_usd::float8, p75_usd::float8, max_usd::float8 FROM comics.pricing_data_aggregated "
-                "WHERE period_type = %s AND sale_count > 0 ORDER BY 1, 2, 3", kind
+                "SELECT comic_id::text, grade_band, period_start, sale_count, mean_usd::float8, stddev_usd::float8, "
+                "min_usd::float8, p25_usd::float8, median_usd::float8, p75_usd::float8, max_usd::float8 "
+                "FROM comics.pricing_data_aggregated WHERE period_type = %s AND sale_count > 0 ORDER BY 1, 2, 3",
+                kind,
             )
         ).set_index([0, 1, 2])
         assert len(table) == len(fresh) > 10
@@ -266,7 +310,10 @@ class Killed(RuntimeError):
 
 @pytest.mark.parametrize("batches", [0, 1, 3])
 def test_killed_between_batches_and_run_again_equals_undisturbed(markets, monkeypatch, batches):
-    sales, more = list(random_sales(300)), [row | {"price": "77.00"} for row in itertools.islice(random_sales(300), 90)]
+    sales, more = (
+        list(random_sales(300)),
+        [row | {"price": "77.00"} for row in itertools.islice(random_sales(300), 90)],
+    )
     quiet, killed = markets("quiet"), markets("killed")
     for each in (quiet, killed):
         each.land("2026-10-30", *sales)
@@ -300,7 +347,10 @@ def _die(_):
 
 def test_two_runs_of_the_same_and_of_other_days_at_once_end_as_one_after_the_other(markets):
     together, apart = markets("together"), markets("apart")
-    days = {"2026-10-30": list(random_sales(400)), "2026-10-31": [row | {"price": "5.00"} for row in random_sales(200)]}
+    days = {
+        "2026-10-30": list(random_sales(400)),
+        "2026-10-31": [row | {"price": "5.00"} for row in random_sales(200)],
+    }
     for each in (together, apart):
         for landing_day, sales in days.items():
             each.land(landing_day, *sales)
@@ -327,7 +377,8 @@ def test_a_day_that_failed_to_load_is_left_out_named_and_does_not_stop_the_other
     assert [result.outcome for result in results] == ["failed", "complete"]
     assert "failed at comics/pricing_data_raw" in str(results[0].error)
     run = market.aggregate("2026-10-06", "2026-10-07")
-    assert run.failed_days == (day("2026-10-06"),) and run.days == (day("2026-10-07"),)
+    assert run.failed_days == (day("2026-10-06"),)
+    assert run.days == (day("2026-10-07"),)
 
 
 def test_a_changed_rule_normalises_what_older_rules_made(market, monkeypatch):
@@ -341,14 +392,24 @@ def test_a_changed_rule_normalises_what_older_rules_made(market, monkeypatch):
 
 
 def test_the_spelling_that_is_shown_does_not_depend_on_which_came_first(markets):
-    spellings = ["AMAZING SPIDERMAN 300", "amazing spider-man #300 (1988)", "The Amazing Spider-Man #300 (Marvel)"]
+    spellings = [
+        "AMAZING SPIDERMAN 300",
+        "amazing spider-man #300 (1988)",
+        "The Amazing Spider-Man #300 (Marvel)",
+    ]
     digests = set()
     for index, order in enumerate(itertools.permutations(spellings)):
         each = markets(f"m{index}")
         for number, title in enumerate(order):
             each.land(f"2026-10-{number + 10}", sale(title, listing_id=title))
             each.run(f"2026-10-{number + 10}")
-        digests.add(tuple((table, value) for table, value in each.digest().items() if table in ("publishers", "series", "comics")))
+        digests.add(
+            tuple(
+                (table, value)
+                for table, value in each.digest().items()
+                if table in ("publishers", "series", "comics")
+            )
+        )
     assert len(digests) == 1
 
 
@@ -362,5 +423,6 @@ def test_the_views_are_refreshed_from_the_aggregates(market):
     market.land("2026-10-06", *(sale(SPIDER, str(price)) for price in (90, 100, 110)))
     market.run("2026-10-06")
     views = {view.name: view.rows for view in refresh_views(market.database)}
-    assert views["market_prices"] == 1 and views["trending_comics"] == 1
+    assert views["market_prices"] == 1
+    assert views["trending_comics"] == 1
     assert market.rows("SELECT current_price_usd::text FROM comics.market_prices") == [("100.00",)]

@@ -242,6 +242,8 @@ def test_a_table_that_stays_locked_stops_the_migration_without_holding_up_others
         reader.execute("SELECT * FROM shop.goods")
         with pytest.raises(MigrationBusyError, match="end the long transaction"):
             migrate(url, [shop.folder], sleep=lambda _: None)
+        shop.add(2, "CREATE TABLE shop.shelves (id int);")
+        shop.add(3, "ALTER TABLE shop.goods ADD COLUMN name text;")
         tries: list[float] = []
 
         def wait(seconds: float) -> None:
@@ -249,7 +251,7 @@ def test_a_table_that_stays_locked_stops_the_migration_without_holding_up_others
             if len(tries) == 2:
                 reader.rollback()
 
-        assert migrate(url, [shop.folder], sleep=wait).applied == ("shop_0002",)
+        assert migrate(url, [shop.folder], sleep=wait).applied == ("shop_0002", "shop_0003")
     assert len(tries) == 2
 
 

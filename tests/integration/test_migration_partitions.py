@@ -3,7 +3,6 @@
 import datetime
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -44,17 +43,23 @@ tables:
 """
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path / "shop")
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("systems") / "shop")
     shop.add(1, TABLES)
     return shop
 
 
-@pytest.fixture
-def url(postgres_admin_url: str, shop: Shop) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def migrated(postgres_admin_url: str, shop: Shop) -> Iterator[str]:
     with new_database(postgres_admin_url) as url:
         shop.migrate(url)
+        yield url.rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def url(postgres_admin_url: str, migrated: str) -> Iterator[str]:
+    with new_database(postgres_admin_url, migrated) as url:
         yield url
 
 
@@ -205,6 +210,10 @@ def test_gaps_are_found_between_partitions_and_up_to_a_day(url: str, owner: Data
         assert find_gaps(connection, "shop", "sales", until=datetime.date(2026, 5, 1))[
             1
         ].upper == datetime.datetime(2026, 5, 1, tzinfo=UTC)
+        assert find_gaps(connection, "shop", "sales", since=MARCH) == []
+        assert find_gaps(connection, "shop", "visits") == []
+        (everything,) = find_gaps(connection, "shop", "visits", since=JANUARY, until=MARCH)
+        assert (everything.lower.date(), everything.upper.date()) == (JANUARY, MARCH)
     ensure_months(owner, "shop", "sales", [datetime.date(2026, 2, 28)])
     with owner.connection() as connection:
         assert find_gaps(connection, "shop", "sales") == []

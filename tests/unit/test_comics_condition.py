@@ -151,6 +151,7 @@ NO_GRADE = {
 TITLES = {
     "Amazing Spider-Man #300 (1988) CGC 9.8": ("9.8", "CGC"),
     "9.8 CGC Hulk 181": ("9.8", "CGC"),
+    "THE INCREDIBLE HULK # 181 ~ CGC 9.0 ~ KEY": ("9.0", "CGC"),
     "Batman #1 NM": ("9.4", None),
     "X-Force #2 VF/NM": ("9.0", None),
     "New Mutants #98 NM 9.4": ("9.4", None),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from assets.comics.rules.keys import better_name, comic_id, publisher_id, series_id, series_key
 from assets.comics.rules.title import comic_key, display_title, parse_title
 from assets.comics.sample.market import Market
+from assets.comics.sample.tables import SHARE_OF_9_8, SLABS
 
 ONE_COMIC = (
     "Amazing Spider-Man #300 (1988) CGC 9.8",
@@ -92,6 +93,13 @@ KEYS = {
     "Spawn #1B": "spawn|1|coverb",
     "Spawn #1 Virgin": "spawn|1|virgin",
     "Spawn #1 Sketch Virgin variant": "spawn|1|sketch+virgin",
+    "X 23 1 (2005)": "x23|1|",
+    "Batman 66 1": "batman66|1|",
+    "Superman 13 CGC 9.8": "superman|13|",
+    "Superman 9 CGC 9.8": "superman|9|",
+    "Superman 9 CGC": "superman|9|",
+    "9.8 CGC Superman 9": "superman|9|",
+    "Superman 9 9.8 CGC": "superman|9|",
     "Silver Surfer #4": "silversurfer|4|",
     "Gold Digger #1 Gold": "golddigger|1|gold",
     "Star Wars 1 35 cent price variant": "starwars|1|pricevariant",
@@ -183,6 +191,7 @@ def test_a_lot_keeps_the_name_of_its_series() -> None:
         ("Amazing Spider-Man #300 (1988)", 1988, None),
         ("Uncanny X-Men 266 Marvel 1990 NM+", 1990, "Marvel"),
         ("Batman #1 (DC Comics, Mar 1940)", 1940, "DC"),
+        ("X-Men #101 (Oct 1976, Marvel)", 1976, "Marvel"),
         ("Dark Horse: Hellboy #1", None, None),
         ("Spider-Man 2099 #1", None, None),
         ("Tales from the Crypt #20 (EC, 1950)", 1950, "EC"),
@@ -237,10 +246,11 @@ def test_the_name_to_show_does_not_depend_on_which_came_first() -> None:
 
 
 def test_titles_as_a_market_writes_them_are_read_as_what_was_sold() -> None:
-    market = Market(random.Random(11))
+    dice = random.Random(11)
+    market = Market(dice)
     for comic in market._comics:
-        for _ in range(4):
-            title = market._title(comic)
+        for ending in ("", "", *SLABS):
+            title = f"{market._title(comic)} {ending.format(dice.choice(list(SHARE_OF_9_8)))}"
             found = parse_title(title)
             expected = (series_key(comic.series), comic.issue.upper(), False)
             assert (found.series_key, (found.issue_number or "").upper(), found.is_lot) == expected, title

@@ -35,6 +35,7 @@ SLAB_WITHOUT_GRADE = "slab_without_grade"
 RANGE = "range"  # 6.0-7.0: grade and low are the lower end, not firm
 FROM_TITLE = "from_title"  # a firm grade that the title states
 
+_SHORT = 80  # characters; a number that is the whole statement does not stand in an essay
 _HALF_A_CLASS = Decimal("0.5")  # "VF 8.5" is one statement: the number says where within the class
 
 
@@ -57,12 +58,16 @@ _LABEL = (
     r"|nm|mt|m|vf|fn|vg|gd|f|g|custom)"
 )
 _GAP = rf"(?:[\s:;,=()\[\]/+*-]|\b{_LABEL}\b)*?"
-_POINT = r"(?<![\w#$£€.])(?P<point>\d{1,2}[.,]\d{1,2}|\d{1,2})(?![\w%]|[.,]\d)(?!\s?(?:of|copies|in|x)\b)"
+_POINT_END = r"(?![\w%]|[.,]\d)(?!\s?(?:of|copies|in|x)\b)"
+_POINT = rf"(?<![\w#$£€.])(?P<point>\d{{1,2}}[.,]\d{{1,2}}|10|\d){_POINT_END}"
 _SLAB = re.compile(rf"{_GRADER}{_GAP}{_POINT}", re.IGNORECASE)
 _SLAB_ATTACHED = re.compile(
     r"(?<![a-z])(?P<grader>cgc|cbcs|pgx)(?P<point>\d{1,2}[.,]\d)(?!\d)", re.IGNORECASE
 )
-_SLAB_REVERSED = re.compile(rf"{_POINT}{_GAP}{_GRADER}", re.IGNORECASE)
+# Before the name only with a decimal point: in "Superman 13 CGC 9.8" and "Hulk 9 CGC" the first number is the issue.
+_SLAB_REVERSED = re.compile(
+    rf"(?<![\w#$£€.])(?P<point>\d{{1,2}}[.,]\d{{1,2}}){_POINT_END}{_GAP}{_GRADER}", re.IGNORECASE
+)
 _GRADER_ALONE = re.compile(_GRADER, re.IGNORECASE)
 
 # Words beside which "Good" alone is still the grade, not plain English.
@@ -180,7 +185,7 @@ def _counts(grade: Found, text: str) -> bool:
     """Whether an expression in a condition text is meant as a grade."""
     rest = text[: grade.start] + " " + text[grade.end :]
     if grade.is_whole_number:
-        return grade.is_of_ten or not _NEUTRAL.sub("", rest)
+        return grade.is_of_ten or (len(text) <= _SHORT and not _NEUTRAL.sub("", rest))
     if not grade.is_everyday:
         return True
     others = [other for other in find_grades(rest) if not other.is_everyday and not other.is_whole_number]

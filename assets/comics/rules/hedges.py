@@ -35,7 +35,7 @@ _OPINION = (
 )
 _APPROXIMATE = (
     r"\b(?:about|around|approx(?:imate(?:ly)?)?|roughly|est(?:imated|\.)?|circa|close to|appears to be|looks|seems"
-    r"|easily)\b|~|±"
+    rf"|easily)\b|[~±]{_GRADE_AHEAD}"
 )
 
 HEDGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(

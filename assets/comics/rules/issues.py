@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 
-YEAR = re.compile(r"(?<![\w#$.,/-])(?P<year>19[3-9]\d|20[0-4]\d)(?![\w.,%]|-\d)")
+YEAR = re.compile(r"(?<![\w#$.,/-])(?P<year>19[3-9]\d|20[0-4]\d)(?![\w%]|[.,-]\d)")
 _NOT_A_SUFFIX = r"(?!(?:nm|vf|fn|vg|gd|fr|pr|mt|cgc|cbcs|pgx|com|net)\b)"
 _NUMBER = (
     r"(?P<number>-?\d{1,3}(?:,000)+(?![\d,])|(?<!\d)[13]/[248](?![\d/])|-?\d{1,7}\.\d{1,2}(?![\d.])"
@@ -80,8 +80,14 @@ def _find_bare(title: str) -> Issue | None:
     """The first unmarked number behind a series name that is no year and no part of that name."""
     for match in _BARE.finditer(title):
         is_year = match["number"].isdecimal() and int(match["number"]) in _YEARS
-        if not is_year and any(character.isalnum() for character in title[: match.start()]):
-            return _issue_of(match)
+        if is_year or not any(character.isalnum() for character in title[: match.start()]):
+            continue
+        # Two in a row, and nothing after them that the second counts: "X 23 1", "Batman 66 1", not "Hulk 181 25 cents".
+        following = _BARE.match(title, match.end() + 1)
+        if following and following["number"].isdecimal() and int(following["number"]) not in _YEARS:
+            rest = title[following.end() :].strip(" -|,")
+            return _issue_of(match if rest and not YEAR.match(rest) else following)
+        return _issue_of(match)
     return None
 
 

@@ -66,7 +66,8 @@ GROUP BY date_trunc('month', {time_group}) ORDER BY 1
 INSERT INTO fresh_groups ({columns})
 SELECT {group_numbers}, {measures}
 FROM (SELECT {numbered_values} FROM {source} AS source WHERE {within} AND {is_current}) AS numbered
-WHERE ROW({group_numbers})::touched_groups IN (SELECT touched FROM touched_groups AS touched WHERE {groups_within})
+WHERE EXISTS (SELECT FROM touched_groups AS touched
+              WHERE touched = ROW({group_numbers})::touched_groups AND {groups_within})
 GROUP BY {group_numbers}
 
 -- name: delete_vanished

@@ -1,0 +1,138 @@
+"""Runs of the daily pipeline inside the test's process, on the test's own database, cache and object store.
+
+`Daily.run("2026-10-05")` is one landing day, `Daily.run("2026-10-01", "2026-10-05")` a range in a single run, both
+through the same job definition that the UI launches.
+"""
+
+import datetime as dt
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from definitions import build_definitions
+from pipelines.catalog.digest import digest_tables
+from pipelines.catalog.loader import load_catalog, system_folders
+from pipelines.catalog.model import Catalog
+from resources.cache import Cache
+from resources.database import OWNER_ROLE, Database
+from resources.notifier import Notifier
+from resources.object_store import ObjectStore
+from resources.settings import Settings
+
+FEED = "landing/comics/marketplace_sales"
+HEADER = "marketplace,listing_id,title,condition,price,currency,sold_at,updated_at"
+
+
+def csv_of(*rows: str) -> bytes:
+    """A landed file: the header and `rows`."""
+    return "\n".join([HEADER, *rows, ""]).encode()
+
+
+def sales(
+    day: str, count: int, *, title: str = "Amazing Spider-Man #300 CGC 9.8", price: float = 100.0
+) -> bytes:
+    """A landed file of `count` sales that happened on `day`, each with an id of its own."""
+    return csv_of(
+        *(f"ebay,{day}-{n},{title},,{price + n:.2f},USD,{day}T12:00:{n % 60:02d}Z," for n in range(count))
+    )
+
+
+@functools.cache
+def job_of(name: str) -> dg.JobDefinition:
+    """A job of the bundled systems; built once a session, its resources are given a run."""
+    return build_definitions().resolve_job_def(name)
+
+
+@dataclass
+class Daily:
+    """The bundled systems on the servers of one test."""
+
+    settings: Settings
+    database: Database
+    owner: Database
+    cache: Cache
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+
+    @classmethod
+    def on(cls, settings: Settings) -> "Daily":
+        database = Database(settings.postgres_url)
+        return cls(settings, database, database.as_role(OWNER_ROLE), Cache(settings.redis_url))
+
+    @property
+    def store(self) -> ObjectStore:
+        return ObjectStore.from_url(self.settings.object_store)
+
+    @property
+    def catalog(self) -> Catalog:
+        return load_catalog(system_folders(self.settings))
+
+    def land(self, day: str, name: str, content: bytes) -> None:
+        self.store.put(f"{FEED}/{day}/{name}", content)
+
+    def run(
+        self, first: str, last: str | None = None, *, assets: list[str] | None = None, job: str = "daily_pipeline",
+        **resources: Any,
+    ) -> dg.ExecuteInProcessResult:  # fmt: skip
+        tags: Mapping[str, str] = {}
+        if last is not None:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+        return job_of(job).execute_in_process(
+            instance=self.instance,
+            partition_key=first if last is None else None,
+            tags=dict(tags),
+            asset_selection=None if assets is None else [dg.AssetKey(a.split("/")) for a in assets],
+            raise_on_error=False,
+            resources={
+                "settings": self.settings, "database": self.database, "owner_database": self.owner,
+                "cache": self.cache, "store": self.store, "notifier": Notifier(), "io_manager": dg.mem_io_manager,
+                **resources,
+            },
+        )  # fmt: skip
+
+    def digest(self) -> Any:
+        with self.database.connection() as connection:
+            return digest_tables(connection, self.catalog)
+
+    def count(self, table: str) -> int:
+        with self.database.connection() as connection:
+            row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(str(row[0])) if row else 0
+
+    def outcomes(self, asset: str) -> dict[str, str]:
+        with self.database.connection() as connection:
+            rows = connection.execute(
+                "SELECT landing_day, outcome FROM longbox.day_results WHERE asset = %s ORDER BY 1", [asset]
+            ).fetchall()
+        return {str(day): str(outcome) for day, outcome in rows}
+
+    def close(self) -> None:
+        self.database.close()
+        self.owner.close()
+        self.cache.close()
+        self.instance.dispose()
+
+
+def steps(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """What became of each step: success, failure, skipped."""
+    kinds = {"STEP_SUCCESS": "success", "STEP_FAILURE": "failure", "STEP_SKIPPED": "skipped"}
+    return {
+        event.step_key: kinds[event.event_type_value]
+        for event in result.all_events
+        if event.step_key and event.event_type_value in kinds
+    }
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    """Every check that was evaluated, by `asset:check`."""
+    return {
+        f"{found.asset_key.to_user_string()}:{found.check_name}": found.passed
+        for found in result.get_asset_check_evaluations()
+    }
+
+
+def days_back(number: int) -> str:
+    """An ISO landing day, `number` days before today."""
+    return (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=number)).isoformat()

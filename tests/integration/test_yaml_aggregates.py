@@ -1,0 +1,197 @@
+"""Aggregates declared in YAML equal all current rows of their table, whatever lands late or is corrected."""
+
+import datetime as dt
+import itertools
+import random
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.aggregation import AggregateJob, aggregate_days
+from pipelines.catalog.ddl import apply_declared_tables
+from tests.shop import csv_of, open_shop
+
+SHOP = """
+system: shop
+feeds:
+  sales:
+    table: sales
+    columns: {id: sale_id}
+    key: [shop, sale_id]
+    derive: {sold_on: utc_date(sold_at)}
+    starts_on: 2026-01-01
+tables:
+  sales:
+    columns: {shop: text, sale_id: text, item: text, price: "numeric(12,2)", weight: double precision,
+              sold_at: timestamptz, sold_on: date}
+    time: sold_on
+    partition: month
+aggregates:
+  by_day:
+    from: sales
+    by: [shop, sold_on]
+    measures: {sales: count, volume: sum(price), mid: median(price), mean_weight: mean(weight),
+               items: count_distinct(item), low: min(price), high: max(price), spread: stddev(price), p25: p25(price), p95: p95(weight)}
+  by_item:
+    from: sales
+    by: [item]
+    measures: {sales: count, volume: sum(price), weight: sum(weight)}
+  by_time:
+    from: sales
+    by: [{month: month(sold_on)}, {hour: hour(sold_at)}, {sold_on: week(sold_at)}, item]
+    measures: {sales: count}
+"""
+HEADER = "shop,id,item,price,weight,sold_at"
+DAYS = ("2026-10-20", "2026-10-21", "2026-10-22")
+
+
+@pytest.fixture
+def shop(database_url, object_store_url, tmp_path):
+    opened = open_shop(database_url, object_store_url, tmp_path, SHOP)
+    yield opened
+    opened.close()
+
+
+def job(shop, name="by_day"):
+    return AggregateJob(shop.database, shop.system, shop.system.aggregates[name])
+
+
+def aggregate(shop, *days, name="by_day"):
+    return aggregate_days(job(shop, name), [dt.date.fromisoformat(day) for day in days])
+
+
+def land(shop, day, *sales):
+    shop.land(day, f"{len(sales)}-{sales[0][1]}.csv", csv_of(*sales, header=HEADER))
+    shop.load(day)
+
+
+def table(shop, name="by_day"):
+    columns = list(shop.system.aggregates[name].calls)
+    groups = [group.name for group in shop.system.aggregates[name].groups]
+    rows = shop.rows(f"SELECT {', '.join([*groups, *columns])} FROM shop.{name}")
+    return sorted(rows, key=str)
+
+
+def random_sales(seed, count=150):
+    chance = random.Random(seed)
+    for _number in range(count):
+        moment = dt.datetime(2026, 8, 25, tzinfo=dt.UTC) + dt.timedelta(minutes=chance.randrange(60 * 1440))
+        yield (
+            chance.choice(["north", "south"]), f"{chance.randrange(400)}", chance.choice(["chair", "desk", ""]),
+            f"{chance.uniform(1, 99):.2f}", chance.choice(["", f"{chance.gauss(5, 1)!r}"]), moment.isoformat(),
+        )  # fmt: skip
+
+
+def current(shop):
+    rows = shop.rows(
+        "SELECT shop, item, price::float8, weight, sold_at, sold_on FROM shop.sales JOIN longbox.record_keys k "
+        "USING (key_hash, content_hash) WHERE k.is_current"
+    )
+    return pd.DataFrame(rows, columns=["shop", "item", "price", "weight", "sold_at", "sold_on"])
+
+
+def test_measures_equal_pandas_after_corrections_and_late_rows(shop):
+    for number, day in enumerate(DAYS):
+        land(shop, day, *random_sales(number))
+        aggregate(shop, day)
+    fresh = current(shop).groupby(["shop", "sold_on"]).agg(
+        sales=("price", "size"), volume=("price", "sum"), mid=("price", "median"), mean_weight=("weight", "mean"),
+        items=("item", "nunique"), low=("price", "min"), high=("price", "max"), spread=("price", "std"),
+        p25=("price", lambda prices: prices.quantile(0.25)), p95=("weight", lambda weights: weights.quantile(0.95)),
+    )  # fmt: skip
+    stands = pd.DataFrame(table(shop)).set_index([0, 1]).astype(float)
+    assert len(stands) == len(fresh) > 50
+    np.testing.assert_allclose(stands.to_numpy(), fresh.reindex(stands.index).to_numpy(float), rtol=1e-9)
+    for name in ("by_day", "by_item", "by_time"):
+        assert job(shop, name).recompute_sample(1000) == []
+
+
+@pytest.mark.parametrize("name", ["by_day", "by_item", "by_time"])
+def test_any_order_of_days_and_any_number_of_runs_give_the_same_table(shop, name):
+    for number, day in enumerate(DAYS):
+        land(shop, day, *random_sales(number))
+    tables = []
+    for order in itertools.permutations(DAYS):
+        shop.rows(f"DELETE FROM shop.{name} RETURNING 1")
+        for day in (*order, order[0]):
+            aggregate(shop, day, name=name)
+        tables.append(table(shop, name))
+    shop.rows(f"DELETE FROM shop.{name} RETURNING 1")
+    assert aggregate(shop, *DAYS, name=name).rows_written == len(tables[0])
+    assert all(each == table(shop, name) for each in tables)
+    assert job(shop, name).recompute_sample(1000) == []
+
+
+def test_a_correction_moves_a_row_from_one_group_to_another(shop):
+    land(shop, "2026-10-20", ("north", "1", "chair", "10.00", "1", "2026-10-19T12:00:00Z"))
+    land(shop, "2026-10-20", ("north", "2", "chair", "20.00", "1", "2026-09-30T12:00:00Z"))
+    aggregate(shop, "2026-10-20")
+    land(shop, "2026-10-21", ("north", "1", "chair", "11.00", "1", "2026-09-30T13:00:00Z"))
+    result = aggregate(shop, "2026-10-21")
+    assert (result.groups, result.rows_written, result.rows_deleted) == (2, 1, 1)
+    assert [(row[1].isoformat(), row[2], str(row[3])) for row in table(shop)] == [("2026-09-30", 2, "31.00")]
+
+
+def test_a_group_without_a_value_is_one_group(shop):
+    land(shop, "2026-10-20", *(("north", str(n), "", "1.00", "", "2026-10-19T12:00:00Z") for n in range(3)))
+    aggregate(shop, "2026-10-20", name="by_item")
+    land(shop, "2026-10-21", ("north", "9", "", "4.00", "2.5", "2026-10-19T12:00:00Z"))
+    result = aggregate(shop, "2026-10-21", name="by_item")
+    assert (result.groups, result.rows_written) == (1, 1)
+    assert [(item, sales, str(volume), weight) for item, sales, volume, weight in table(shop, "by_item")] == [
+        (None, 4, "7.00", 2.5)
+    ]
+
+
+def test_a_run_that_changes_nothing_writes_nothing(shop):
+    land(shop, "2026-10-20", *random_sales(1))
+    aggregate(shop, "2026-10-20")
+    before = shop.rows("SELECT ctid::text, xmin::text FROM shop.by_day ORDER BY 1")
+    result = aggregate(shop, "2026-10-20")
+    assert (result.rows_written, result.rows_deleted) == (0, 0)
+    assert shop.rows("SELECT ctid::text, xmin::text FROM shop.by_day ORDER BY 1") == before
+
+
+def test_only_the_partitions_of_the_touched_groups_are_read(shop):
+    land(shop, "2026-10-20", ("north", "1", "chair", "10.00", "1", "2026-10-19T12:00:00Z"))
+    land(shop, "2026-10-21", ("north", "2", "chair", "10.00", "1", "2026-08-19T12:00:00Z"))
+    aggregate(shop, "2026-10-20")
+    with shop.owner.connection() as connection:  # reading it would fail
+        connection.execute("ALTER TABLE shop.sales DETACH PARTITION shop.sales_y2026m08")
+        connection.execute("ALTER TABLE shop.sales_y2026m08 RENAME TO gone")
+    land(shop, "2026-10-22", ("north", "3", "chair", "30.00", "1", "2026-10-19T12:00:00Z"))
+    with shop.database.connection() as connection:
+        bounds = job(shop).statements(connection).bounds(dt.date(2026, 10, 19), dt.date(2026, 10, 19))
+        within = bounds["within"].as_string(connection)
+        plan = connection.execute(f"EXPLAIN SELECT * FROM shop.sales AS source WHERE {within}").fetchall()
+    assert set(re.findall(r"y2026m\d\d", str(plan))) == {"y2026m10"}
+    assert aggregate(shop, "2026-10-22").rows_written == 1
+
+
+def test_a_day_whose_load_failed_is_left_out_and_named(shop):
+    land(shop, "2026-10-20", *random_sales(1))
+    shop.rows("UPDATE longbox.day_results SET outcome = 'failed' RETURNING 1")
+    result = aggregate(shop, "2026-10-20", "2026-10-21")
+    assert [day.isoformat() for day in result.failed_days] == ["2026-10-20"]
+    assert shop.rows(
+        "SELECT outcome FROM longbox.day_results WHERE asset = 'shop/by_day' ORDER BY landing_day"
+    ) == [("failed",), ("complete",)]
+
+
+def test_an_aggregate_over_a_table_without_a_feed_is_computed_whole(shop):
+    shop.reload(
+        SHOP.replace(
+            "aggregates:",
+            "  notes:\n    columns: {note_id: integer, topic: text}\n    primary_key: [note_id]\naggregates:",
+        )
+        + "  by_topic: {from: notes, by: [topic], measures: {notes: count}}\n"
+    )
+    with shop.owner.connection() as connection:
+        apply_declared_tables(connection, shop.catalog)
+    shop.rows("INSERT INTO shop.notes VALUES (1, 'a'), (2, 'a'), (3, NULL) RETURNING 1")
+    aggregate(shop, "2026-10-20", name="by_topic")
+    assert table(shop, "by_topic") == [("a", 2), (None, 1)]
+    shop.rows("DELETE FROM shop.notes WHERE topic IS NULL RETURNING 1")
+    assert aggregate(shop, "2026-10-20", name="by_topic").rows_deleted == 1

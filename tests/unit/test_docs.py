@@ -1,0 +1,33 @@
+"""The documentation says what the code does: generated pages are current, links lead somewhere, YAML loads."""
+
+import re
+
+import pytest
+import yaml
+
+from cli.reference import FOLDER, PAGES
+from pipelines.catalog.loader import load_catalog
+from resources.settings import PROJECT_ROOT
+
+PROSE = sorted([*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_current(name):
+    remedy = "run `python -m cli.reference` and commit what it writes"
+    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name](), remedy
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/bring-your-own-table.md"])
+def test_the_system_shown_in_the_docs_is_a_valid_one(page, tmp_path):
+    text = (PROJECT_ROOT / page).read_text(encoding="utf-8")
+    shown = next(block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "system:" in block)
+    (tmp_path / "system.yaml").write_text(shown, encoding="utf-8")
+    assert load_catalog([tmp_path]).systems.keys() == {yaml.safe_load(shown)["system"]}
