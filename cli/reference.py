@@ -5,8 +5,8 @@ A test holds the pages against the code. A new page is one more entry of `PAGES`
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import click
 import typer.main
 
 from cli.main import build_app
@@ -42,11 +42,12 @@ def commands_page() -> str:
     return "\n".join(parts)
 
 
-def _described(command: click.Command, path: str) -> list[str]:
+def _described(command: Any, path: str) -> list[str]:
     children = getattr(command, "commands", None)
     if children is not None:
         return [line for name, child in children.items() for line in _described(child, f"{path} {name}")]
-    usage = " ".join(parameter.human_readable_name for parameter in command.params if parameter.param_type_name == "argument")
+    arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
+    usage = " ".join(parameter.metavar or str(parameter.name).upper() for parameter in arguments)
     lines = [f"## `{' '.join(filter(None, (path, usage)))}`\n", (command.help or "").strip(), ""]
     options = [
         f"- `{', '.join(parameter.opts)}`: {parameter.help}"
