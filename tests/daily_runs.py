@@ -7,7 +7,8 @@ through the same job definition that the UI launches.
 import datetime as dt
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -40,10 +41,28 @@ def sales(
     )
 
 
+RESOURCES = ("settings", "database", "owner_database", "cache", "store", "notifier")
+_of_this_run: dict[str, Any] = {}
+
+
 @functools.cache
 def job_of(name: str) -> dg.JobDefinition:
-    """A job of the bundled systems; built once a session, its resources are given a run."""
-    return build_definitions().resolve_job_def(name)
+    """A job of the bundled systems; built once a session, its resources are those of the run under way."""
+    return build_definitions(resources={name: _given(name) for name in RESOURCES}).resolve_job_def(name)
+
+
+def _given(name: str) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(lambda _: _of_this_run[name])
+
+
+def small_rates(folder: Path) -> Path:
+    """A file of exchange rates for the days of the tests: the bundled history takes seconds to load."""
+    first = dt.date(2026, 6, 1)
+    days = [first + dt.timedelta(days=number) for number in range(160)]
+    lines = [f"{day},1.10,0.85,160," for day in reversed(days) if day.weekday() < 5]
+    file = folder / "rates.csv"
+    file.write_text("\n".join(["Date,USD,GBP,JPY,", *lines, ""]), encoding="utf-8")
+    return file
 
 
 @dataclass
@@ -57,7 +76,8 @@ class Daily:
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
 
     @classmethod
-    def on(cls, settings: Settings) -> "Daily":
+    def on(cls, settings: Settings, folder: Path) -> "Daily":
+        settings = replace(settings, fx_rates_file=small_rates(folder))
         database = Database(settings.postgres_url)
         return cls(settings, database, database.as_role(OWNER_ROLE), Cache(settings.redis_url))
 
@@ -76,6 +96,11 @@ class Daily:
         self, first: str, last: str | None = None, *, assets: list[str] | None = None, job: str = "daily_pipeline",
         **resources: Any,
     ) -> dg.ExecuteInProcessResult:  # fmt: skip
+        _of_this_run.update(
+            settings=self.settings, database=self.database, owner_database=self.owner, cache=self.cache,
+            store=self.store, notifier=Notifier(),
+        )  # fmt: skip
+        _of_this_run.update(resources)
         tags: Mapping[str, str] = {}
         if last is not None:
             tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
@@ -85,12 +110,7 @@ class Daily:
             tags=dict(tags),
             asset_selection=None if assets is None else [dg.AssetKey(a.split("/")) for a in assets],
             raise_on_error=False,
-            resources={
-                "settings": self.settings, "database": self.database, "owner_database": self.owner,
-                "cache": self.cache, "store": self.store, "notifier": Notifier(), "io_manager": dg.mem_io_manager,
-                **resources,
-            },
-        )  # fmt: skip
+        )
 
     def digest(self) -> Any:
         with self.database.connection() as connection:
@@ -107,6 +127,16 @@ class Daily:
                 "SELECT landing_day, outcome FROM longbox.day_results WHERE asset = %s ORDER BY 1", [asset]
             ).fetchall()
         return {str(day): str(outcome) for day, outcome in rows}
+
+    def forget_everything(self) -> None:
+        """Empty every table that a run fills, so that the same files can be read as if for the first time."""
+        with self.owner.connection() as connection:
+            connection.execute(
+                "TRUNCATE longbox.loads, longbox.record_keys, longbox.version_switches, longbox.quarantine, "
+                "longbox.rejections, longbox.touched, longbox.day_results, comics.publishers, comics.series, "
+                "comics.comics, comics.pricing_data_raw, comics.pricing_data_normalized, "
+                "comics.pricing_data_aggregated CASCADE"
+            )
 
     def close(self) -> None:
         self.database.close()

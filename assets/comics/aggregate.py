@@ -151,10 +151,11 @@ def _aggregate(connection: Connection, windows: Sequence[Window]) -> tuple[int, 
     lock_relation(connection, TARGET)
     connection.execute(QUERIES.compose("create_batch", **_PARTS))
     with connection.cursor() as cursor, cursor.copy(QUERIES["copy_windows"]) as copy:
-        for window in windows:
-            copy.write_row(window)
+        for number, window in enumerate(windows):
+            copy.write_row((number, *window))
     connection.execute(QUERIES["analyse_windows"])
-    months = [_bounds(month) for month in sorted({month for _, _, month in windows})]
+    comics = {"first_comic": windows[0][0], "last_comic": windows[-1][0]}
+    months = [_bounds(month) | comics for month in sorted({month for _, _, month in windows})]
     flagged = sum(_rows(connection, "flag_month", month) for month in months)
     written = deleted = 0
     for month in months:
@@ -165,13 +166,13 @@ def _aggregate(connection: Connection, windows: Sequence[Window]) -> tuple[int, 
     return flagged, written, deleted
 
 
-def _rows(connection: Connection, name: str, month: Mapping[str, dt.date]) -> int:
+def _rows(connection: Connection, name: str, month: Mapping[str, object]) -> int:
     # Values as literals: the planner leaves other months' partitions out only when it sees them.
     parts = {key: sql.Literal(value) for key, value in month.items()}
     return connection.execute(QUERIES.compose(name, **_PARTS, **parts), prepare=False).rowcount
 
 
-def _bounds(month: dt.date) -> dict[str, dt.date]:
+def _bounds(month: dt.date) -> dict[str, object]:
     next_month = (month + dt.timedelta(days=32)).replace(day=1)
     last_day = next_month - dt.timedelta(days=1)
     return {

@@ -184,7 +184,9 @@ class Stack:
         code_port = self._port("code_server", "", None)
         ui_port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
         local.configure(code_port)
-        self._prepare_dagster_tables(local)  # before any other process opens the instance and creates them too
+        self._prepare_dagster_tables(
+            local
+        )  # before any other process opens the instance and creates them too
         started = time.monotonic()
         code_server = local.start_code_server(code_port)
         code_part = Part("code server", dagster.installed_version(), f"{ports.LOOPBACK}:{code_port}")

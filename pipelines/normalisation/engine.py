@@ -198,20 +198,18 @@ def normalise_days(
     *,
     upstream: str | None = None,
 ) -> list[NormalisedDay | DayFailure]:
-    """Normalise several landing days, after replaying what newer facts allow. A bad day does not stop the others.
+    """Normalise several landing days. A bad day does not stop the others, it comes back as a failure.
 
-    A day that failed at `upstream` (the raw table's asset unless given) is not worked on: it is a failure here too.
+    With the first sound day, records that newer facts allow are replayed, and noted under that day. A day that failed at `upstream` (the raw table's asset unless given) is not worked on: it is a failure here too.
     Failed days are recorded as failed.
     """
     asset = upstream or f"{normaliser.system.name}/{normaliser.feed.table}"
     with normaliser.database.connection() as connection:
         failed = failed_days(connection, asset, days)
-    sound = [day for day in days if day not in failed]
-    if sound:
-        normaliser.replay(sound[0])
+    first = next((day for day in days if day not in failed), None)
     results: list[NormalisedDay | DayFailure] = []
     for day in days:
-        result = _normalise_day(normaliser, day, asset if day in failed else None)
+        result = _normalise_day(normaliser, day, asset if day in failed else None, replays=day == first)
         results.append(result)
         if on_day is not None:
             on_day(result)
@@ -219,13 +217,15 @@ def normalise_days(
 
 
 def _normalise_day(
-    normaliser: Normaliser, day: dt.date, failed_upstream: str | None
+    normaliser: Normaliser, day: dt.date, failed_upstream: str | None, *, replays: bool
 ) -> NormalisedDay | DayFailure:
     try:
         if failed_upstream is not None:
             raise UpstreamFailedError(
                 f"landing day {day} failed at {failed_upstream}; mend that, then materialise the day again"
             )
+        if replays:
+            normaliser.replay(day)
         return normaliser.normalise_day(day)
     except (LongboxError, psycopg.Error) as error:
         try:

@@ -33,7 +33,8 @@ aggregates:
     from: sales
     by: [shop, sold_on]
     measures: {sales: count, volume: sum(price), mid: median(price), mean_weight: mean(weight),
-               items: count_distinct(item), low: min(price), high: max(price), spread: stddev(price), p25: p25(price), p95: p95(weight)}
+               items: count_distinct(item),
+               low: min(price), high: max(price), spread: stddev(price), p25: p25(price), p95: p95(weight)}
   by_item:
     from: sales
     by: [item]

@@ -1,0 +1,99 @@
+"""kill -9 of the process of a run in the middle of each stage, and Valkey stopped under a run.
+
+The middle is made sure of, not hoped for: the test holds the row in which the stage notes the outcome of one day of
+the range, so that the run stands there, its backend waiting, when it is killed.
+"""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from deploy.local.processes import wait_until
+from tests.acceptance.conftest import Platform
+from tests.daily_runs import sales
+
+FIRST, HELD, LAST = "2026-10-01", "2026-10-04", "2026-10-06"
+STAGES = ("comics/pricing_data_raw", "comics/pricing_data_normalized", "comics/pricing_data_aggregated")
+
+
+def land_a_week(platform: Platform) -> None:
+    for number in range(1, 7):
+        day = f"2026-10-0{number}"
+        platform.daily.land(day, "a.csv", sales(f"2026-09-1{number}", 40, price=40.0 + number))
+        platform.daily.land(
+            day, "b.csv", sales(f"2026-09-2{number}", 40, title="X-Men #94 VF/NM", price=70.0 + number)
+        )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(platform: Platform) -> object:
+    """The digest after a run that nobody disturbed."""
+    platform.start_over()
+    land_a_week(platform)
+    platform.succeed(platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST)))
+    return platform.daily.digest()
+
+
+@contextlib.contextmanager
+def held_outcome(platform: Platform, stage: str) -> Iterator[psycopg.Connection]:
+    """Holds the row in which `stage` notes the outcome of the day HELD."""
+    with psycopg.connect(platform.stack.settings.postgres_url) as connection:
+        connection.execute(
+            "INSERT INTO longbox.day_results (asset, landing_day, outcome) VALUES (%s, %s, 'failed')",
+            [stage, HELD],
+        )
+        yield connection
+        connection.rollback()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_killed_in_the_middle_is_completed_by_the_next(
+    platform: Platform, undisturbed: object, stage: str
+) -> None:
+    platform.daily.forget_everything()
+    with held_outcome(platform, stage) as holder:
+        run_id = platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST))
+        with psycopg.connect(platform.stack.settings.postgres_url, autocommit=True) as observer:
+            waiting = wait_until(
+                lambda: observer.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
+                    [holder.info.backend_pid],
+                ).fetchone(),
+                seconds=120,
+            )
+        assert waiting is not None, platform.client.failures(run_id)
+        platform.run_worker().send_signal(signal.SIGKILL)
+    assert platform.finish(run_id).status == "FAILURE"
+    platform.succeed(platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST)))
+    assert platform.daily.digest() == undisturbed
+    assert platform.daily.count("comics.pricing_data_raw") == 480
+
+
+def test_with_valkey_stopped_in_the_middle_only_the_warm_step_reports_it(
+    platform: Platform, undisturbed: object
+) -> None:
+    platform.daily.forget_everything()
+    valkey = platform.process("Valkey")
+    with held_outcome(platform, STAGES[1]) as holder:
+        run_id = platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST))
+        with psycopg.connect(platform.stack.settings.postgres_url, autocommit=True) as observer:
+            waiting = wait_until(
+                lambda: observer.execute(
+                    "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
+                    [holder.info.backend_pid],
+                ).fetchone(),
+                seconds=120,
+            )
+        assert waiting is not None, platform.client.failures(run_id)
+        valkey.signal(signal.SIGSTOP)
+    try:
+        run = platform.finish(run_id)
+    finally:
+        valkey.signal(signal.SIGCONT)
+    assert [step.key for step in run.steps if step.status != "SUCCESS"] == ["platform__cache"]
+    assert "Redis" in platform.client.failures(run_id)["platform__cache"]
+    assert platform.daily.digest() == undisturbed
+    platform.succeed(platform.client.launch("cache_warm"))
