@@ -225,15 +225,15 @@ class DagsterClient:
         ]
 
     def failures(self, run_id: str) -> dict[str, str]:
-        """The failed steps of a run, each with the root cause of its failure."""
+        """The failed steps of a run, each with the error of our code below Dagster's own."""
         answer = self._expect(
             self.query(_ERRORS, id=run_id)["logsForRun"], "EventConnection", f"read run {run_id}"
         )
         found = {}
         for event in answer["events"]:
             if event["__typename"] == "ExecutionStepFailureEvent" and event["error"]:
-                causes = [event["error"], *event["error"]["causes"]]
-                found[event["stepKey"]] = str(causes[-1]["message"]).strip()
+                told = (event["error"]["causes"] or [event["error"]])[0]
+                found[event["stepKey"]] = str(told["message"]).strip()
         return found
 
     def latest_metadata(self, asset: str) -> dict[str, Any]:

@@ -15,12 +15,19 @@ def register(app: typer.Typer) -> None:
 
 
 def land(
-    feed: Annotated[str, typer.Argument(metavar="SYSTEM/FEED", help="The feed, as in comics/marketplace_sales.")],
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files to land: CSV, JSON Lines or Parquet.")],
+    feed: Annotated[
+        str, typer.Argument(metavar="SYSTEM/FEED", help="The feed, as in comics/marketplace_sales.")
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files to land: CSV, JSON Lines or Parquet.")
+    ],
     date: Annotated[
-        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="The landing day. Today (UTC) unless given.")
+        str | None,
+        typer.Option("--date", metavar="YYYY-MM-DD", help="The landing day. Today (UTC) unless given."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a landed file of the same name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a landed file of the same name.")
+    ] = False,
 ) -> None:
     """Copy files into the landing zone. They are loaded by the next run of their landing day."""
     from cli.session import session

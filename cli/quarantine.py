@@ -1,4 +1,4 @@
-"""`longbox quarantine`: see the rows and files that did not load and why, replay them after a fix, or write them off."""
+"""`longbox quarantine`: rows and files that did not load and why; replay them after a fix, or write them off."""
 
 import datetime as dt
 import json
@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-commands = typer.Typer(help="Rows and files that did not load: list, show, replay, dismiss.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Rows and files that did not load: list, show, replay, dismiss.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def list_entries(
     feed: Annotated[str | None, typer.Option(metavar="SYSTEM/FEED", help="Only this feed.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only this reason, as in not_a_number.")] = None,
-    date: Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only this landing day.")] = None,
+    date: Annotated[
+        dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only this landing day.")
+    ] = None,
     status: Annotated[str, typer.Option(help="open, replayed, dismissed or all.")] = "open",
     limit: Annotated[int, typer.Option(min=1, help="At most so many entries.")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -39,7 +43,9 @@ def list_entries(
             landing_day=date.date() if date else None,
             limit=limit,
         )
-        counts = [] if as_json or status == "all" else quarantine.count_quarantine(current.database, status=status)
+        counts = (
+            [] if as_json or status == "all" else quarantine.count_quarantine(current.database, status=status)
+        )
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row.__dict__, default=str, ensure_ascii=False))
@@ -58,7 +64,9 @@ def list_entries(
 
 
 @commands.command("show")
-def show(number: Annotated[int, typer.Argument(metavar="ID", help="Number of the entry, from `list`.")]) -> None:
+def show(
+    number: Annotated[int, typer.Argument(metavar="ID", help="Number of the entry, from `list`.")],
+) -> None:
     """Show one entry whole: where it stood, what is wrong, what would be right, and its text."""
     from cli.session import session
     from pipelines.ingestion import quarantine
@@ -78,7 +86,9 @@ def show(number: Annotated[int, typer.Argument(metavar="ID", help="Number of the
 @commands.command("replay")
 def replay(
     feed: Annotated[str, typer.Argument(metavar="SYSTEM/FEED", help="The feed whose rows are judged anew.")],
-    numbers: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Only these entries.")] = None,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID]...", help="Only these entries.")
+    ] = None,
 ) -> None:
     """Judge open rows anew under today's system.yaml and load those that pass."""
     from cli.session import session
@@ -95,7 +105,9 @@ def replay(
 @commands.command("dismiss")
 def dismiss(
     numbers: Annotated[list[int], typer.Argument(metavar="ID...", help="Entries to write off.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this only what would happen is shown.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this only what would happen is shown.")
+    ] = False,
 ) -> None:
     """Write entries off: they stay on record but are no longer open, and their day is no longer incomplete."""
     from cli.session import session

@@ -19,7 +19,8 @@ _NOTE = "Made from the code by `python -m cli.reference`.\n"
 def settings_page() -> str:
     """Every environment variable."""
     rows = [
-        f"| `{setting.name}` | {setting.description} | {setting.default} | `{setting.example}` |" for setting in SETTINGS
+        f"| `{setting.name}` | {setting.description} | {setting.default} | `{setting.example}` |"
+        for setting in SETTINGS
     ]
     return "\n".join(
         [
@@ -52,7 +53,9 @@ def _described(command: Any, path: str) -> list[str]:
     options = [
         f"- `{', '.join(parameter.opts)}`: {parameter.help}"
         for parameter in command.params
-        if parameter.param_type_name == "option" and parameter.name != "help" and getattr(parameter, "help", None)
+        if parameter.param_type_name == "option"
+        and parameter.name != "help"
+        and getattr(parameter, "help", None)
     ]
     return lines + ([*options, ""] if options else [])
 

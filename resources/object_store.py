@@ -58,7 +58,9 @@ class ObjectStore:
             )
         if parts.scheme == "file":
             if parts.netloc:
-                raise UserError(f"object store {url!r}: a local directory is written with three slashes, file:///path")
+                raise UserError(
+                    f"object store {url!r}: a local directory is written with three slashes, file:///path"
+                )
             return cls(LocalStore(unquote(parts.path), mkdir=True), url)
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
             return cls(from_url(url, client_options={"allow_http": True}), url)
@@ -126,7 +128,9 @@ class ObjectStore:
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
         message = f"the object store {self.url} could not {act} {path!r}: {error}"
         if isinstance(error, GenericError):
-            return ObjectStoreUnavailableError(f"{message}; try again, and check that the store can be reached")
+            return ObjectStoreUnavailableError(
+                f"{message}; try again, and check that the store can be reached"
+            )
         return ObjectStoreError(message)
 
 

@@ -58,4 +58,6 @@ class Queries:
 def _blocks(text: str) -> dict[str, LiteralString]:
     # The files are part of the program, hence literal.
     pieces = _BLOCK.split(text)
-    return {name: cast(LiteralString, body.strip()) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+    return {
+        name: cast(LiteralString, body.strip()) for name, body in zip(pieces[1::2], pieces[2::2], strict=True)
+    }

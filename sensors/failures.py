@@ -38,7 +38,7 @@ def alert_of(context: dg.RunFailureSensorContext) -> Alert:
     days = " to ".join(dict.fromkeys(run.tags[tag] for tag in _PARTITION_TAGS if tag in run.tags))
     steps = sorted(event.step_key for event in context.get_step_failure_events() if event.step_key)
     failures = [
-        f"{event.step_key}: {_root_cause(event)}"
+        f"{event.step_key}: {_told(event)}"
         for event in context.get_step_failure_events()
         if event.step_key
     ]
@@ -53,8 +53,9 @@ def alert_of(context: dg.RunFailureSensorContext) -> Alert:
     )
 
 
-def _root_cause(event: dg.DagsterEvent) -> str:
+def _told(event: dg.DagsterEvent) -> str:
+    """The error of our code: Dagster wraps it once, and it may have a driver's error as its own cause."""
     error = event.step_failure_data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "no error was recorded"
+    if error is None:
+        return "no error was recorded"
+    return (error.cause or error).message.strip()

@@ -78,7 +78,10 @@ class _Field:
         return [self._text(value, position, faults) for position, value in enumerate(values)]
 
     def _with_blanks(self, values: Sequence[Value], texts: Iterator[str], faults: Faults) -> list[str]:
-        return [next(texts) if value else self._text(value, position, faults) for position, value in enumerate(values)]
+        return [
+            next(texts) if value else self._text(value, position, faults)
+            for position, value in enumerate(values)
+        ]
 
     def _text(self, value: Value, position: int, faults: Faults) -> str:
         try:
@@ -109,7 +112,9 @@ class RowMaker:
         self._fields = fields
         self._file_key = file_key
         names = [field.name for field in fields]
-        self._derived = [names.index(call.column) for call in feed.derivations.values() if call.column in names]
+        self._derived = [
+            names.index(call.column) for call in feed.derivations.values() if call.column in names
+        ]
         derived = [target for target, call in feed.derivations.items() if call.column in names]
         self.columns = (*names, *derived)
         self._key = [names.index(column) for column in feed.key]
@@ -135,7 +140,9 @@ class RowMaker:
             keys = [f"{self._file_key}\t{line}" for line in lines]
         contents = self._contents(texts, len(records))
         revisions = (
-            [NULL] * len(records) if self._revision is None else list(map(_revision_number, texts[self._revision]))
+            [NULL] * len(records)
+            if self._revision is None
+            else list(map(_revision_number, texts[self._revision]))
         )
         for source in self._derived:
             texts.append([NULL if text is NULL else text[:10] for text in texts[source]])
@@ -229,7 +236,9 @@ def bind(
             f"no column {wanted}; the file has {', '.join(header) or 'none'}",
             "add it to the file, or map its name under `columns` in the feed",
         )
-    fields = [_field_of(feed, own[name], position[name], name in required) for name in own if name in position]
+    fields = [
+        _field_of(feed, own[name], position[name], name in required) for name in own if name in position
+    ]
     return RowMaker(feed, fields, table, landing_day, file_key), tuple(unknown)
 
 
@@ -240,7 +249,9 @@ def needed_columns(feed: Feed, table: Table, shape: TableShape) -> set[str]:
     if table.time is not None:
         needed.add(table.time)
     for column in shape.columns:
-        given = column.has_default or column.is_generated or column.is_identity or column.name in LINEAGE_NAMES
+        given = (
+            column.has_default or column.is_generated or column.is_identity or column.name in LINEAGE_NAMES
+        )
         if not column.is_nullable and not given:
             needed.add(column.name)
     return {derived.get(column) or column for column in needed}

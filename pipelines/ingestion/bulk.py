@@ -102,7 +102,9 @@ def rule_holds(rule: Rule, values: Texts, texts: Texts) -> bool:
     numbers = list(map(float, texts))
     low, high = min(numbers), max(numbers)
     return all(
-        _is_clear(name, float(bound), low, high) for name, bound in rule.bounds.items() if isinstance(bound, Decimal)
+        _is_clear(name, float(bound), low, high)
+        for name, bound in rule.bounds.items()
+        if isinstance(bound, Decimal)
     )
 
 

@@ -215,7 +215,9 @@ class CsvRecords:
                     "quote the field",
                 )
             consumed = reader.line_num
-            if faults and (found := [faults.pop(n) for n in range(self.line, before + consumed + 1) if n in faults]):
+            if faults and (
+                found := [faults.pop(n) for n in range(self.line, before + consumed + 1) if n in faults]
+            ):
                 problem = found[0]
             if problem is not None:
                 yield problem
@@ -345,7 +347,9 @@ class ParquetRecords:
 
     def text_of(self, raw_lines: Any) -> str:
         values = dict(zip(self.header, raw_lines, strict=True))
-        return json.dumps(values, default=str, ensure_ascii=False).replace("\\u0000", "\ufffd")[:RAW_TEXT_LIMIT]
+        return json.dumps(values, default=str, ensure_ascii=False).replace("\\u0000", "\ufffd")[
+            :RAW_TEXT_LIMIT
+        ]
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
         import pyarrow as pa
@@ -362,7 +366,9 @@ class ParquetRecords:
                     )
                     yield fault if fault is not None else row
         except (pa.ArrowException, OSError) as error:
-            raise UnreadableFileError("unreadable", f"its data is damaged ({error})", "land it again") from None
+            raise UnreadableFileError(
+                "unreadable", f"its data is damaged ({error})", "land it again"
+            ) from None
 
 
 def _plain_values(column: Any) -> list[Any]:

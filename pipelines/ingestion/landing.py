@@ -52,7 +52,9 @@ def land_file(
     target = f"{feed.prefix}{landing_day.isoformat()}/{path.name}"
     present = store.head(target)
     if present is not None:
-        if present.size_bytes == path.stat().st_size and _sha256(store.read(target)) == _sha256(_chunks(path)):
+        if present.size_bytes == path.stat().st_size and _sha256(store.read(target)) == _sha256(
+            _chunks(path)
+        ):
             return target
         if not replace:
             raise UserError(

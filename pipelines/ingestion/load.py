@@ -80,7 +80,9 @@ class Loader:
         """The feed's table as the database has it, and the feed's number."""
         table = self.system.tables[self.feed.table]
         shape = table_shape(connection, self.system.name, self.feed.table)
-        row = connection.execute(QUERIES["feed_id"], {"system": self.system.name, "feed": self.feed.name}).fetchone()
+        row = connection.execute(
+            QUERIES["feed_id"], {"system": self.system.name, "feed": self.feed.name}
+        ).fetchone()
         unit = table.partition
 
         def ensure(days: set[dt.date]) -> None:
@@ -166,7 +168,9 @@ class Loader:
             landing_day=account["landing_day"], file_key=content.sha256.hex(),
         )  # fmt: skip
         header = json.dumps(describe_header(records))
-        row = connection.execute(QUERIES["record_load"], account | {"status": "loaded", "header": header}).fetchone()
+        row = connection.execute(
+            QUERIES["record_load"], account | {"status": "loaded", "header": header}
+        ).fetchone()
         load_id = cast(tuple[int], row)[0]
         writer = ChunkWriter(
             connection, target, maker.columns, load_id=load_id, landing_day=account["landing_day"],
@@ -189,7 +193,9 @@ class Loader:
             unknown_columns=unknown, bytes_read=account["object_bytes"],
         )  # fmt: skip
 
-    def _quarantine_file(self, info: ObjectInfo, fault: UnreadableFileError, account: dict[str, Any]) -> FileLoad:
+    def _quarantine_file(
+        self, info: ObjectInfo, fault: UnreadableFileError, account: dict[str, Any]
+    ) -> FileLoad:
         """Put a whole file aside: it is known by the bytes of the object, as its content cannot be read."""
         digest = hashlib.sha256()
         for chunk in self.store.read(info.path):
@@ -232,7 +238,9 @@ class Loader:
                 connection.execute(QUERIES["day_totals"], day).fetchone(),
             )
             faults = connection.execute(QUERIES["open_file_faults"], day).fetchall()
-            problems = [f"{name} is quarantined whole ({reason}: {detail})" for name, reason, detail in faults]
+            problems = [
+                f"{name} is quarantined whole ({reason}: {detail})" for name, reason, detail in faults
+            ]
             result = DayLoad(landing_day, tuple(files), *totals, problems=(*problems, *vanished))
             record_day(
                 connection,
@@ -320,7 +328,9 @@ class _Hashed:
         for chunk in self._chunks:
             self._digest.update(chunk)
         if self._digest.digest() != content.sha256:
-            raise FileChangedError("the file was replaced while it was read; nothing of it was kept, run the day again")
+            raise FileChangedError(
+                "the file was replaced while it was read; nothing of it was kept, run the day again"
+            )
 
 
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -328,7 +338,9 @@ def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield from rest
 
 
-def _loads_of_day(connection: Connection, feed_id: int, landing_day: dt.date) -> dict[str, list[tuple[Any, ...]]]:
+def _loads_of_day(
+    connection: Connection, feed_id: int, landing_day: dt.date
+) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     rows = connection.execute(QUERIES["loads_of_day"], {"feed_id": feed_id, "landing_day": landing_day})
     for row in rows:

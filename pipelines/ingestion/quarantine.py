@@ -79,7 +79,9 @@ def show_quarantined(database: Database, quarantine_id: int) -> QuarantinedRow:
     with database.connection() as connection:
         row = connection.execute(QUERIES["show_quarantined"], {"quarantine_id": quarantine_id}).fetchone()
     if row is None:
-        raise UserError(f"there is no quarantined row {quarantine_id}; `longbox quarantine list` shows what there is")
+        raise UserError(
+            f"there is no quarantined row {quarantine_id}; `longbox quarantine list` shows what there is"
+        )
     return QuarantinedRow(*cast(Any, row))
 
 
@@ -101,7 +103,9 @@ def replay(loader: Loader, quarantine_ids: Sequence[int] | None = None) -> Repla
             "feed": loader.feed.key_name,
             "ids": None if quarantine_ids is None else list(quarantine_ids),
         }
-        load_ids = [cast(tuple[int], row)[0] for row in connection.execute(QUERIES["loads_to_replay"], parameters)]
+        load_ids = [
+            cast(tuple[int], row)[0] for row in connection.execute(QUERIES["loads_to_replay"], parameters)
+        ]
     for load_id in load_ids:
         with loader.database.connection() as connection:
             result = _replay_load(connection, loader, load_id, parameters["ids"])
@@ -115,7 +119,9 @@ def replay(loader: Loader, quarantine_ids: Sequence[int] | None = None) -> Repla
     return Replay(loaded, duplicate, remaining, tuple(sorted(days)))
 
 
-def _replay_load(connection: Connection, loader: Loader, load_id: int, ids: object) -> tuple[int, int, int, dt.date]:
+def _replay_load(
+    connection: Connection, loader: Loader, load_id: int, ids: object
+) -> tuple[int, int, int, dt.date]:
     target = loader.target(connection)
     connection.execute(QUERIES["lock_feed"], {"feed_id": target.feed_id})
     load = connection.execute(QUERIES["load_to_replay"], {"load_id": load_id}).fetchone()
@@ -185,7 +191,10 @@ def _replay_rows(
 
 
 def _by_header(
-    rows: "Sequence[tuple[int, int, int, str, str]]", header: dict[str, Any], feed: Feed, wanted: Sequence[str]
+    rows: "Sequence[tuple[int, int, int, str, str]]",
+    header: dict[str, Any],
+    feed: Feed,
+    wanted: Sequence[str],
 ) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]]]]":
     """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows."""
     as_landed: list[tuple[int, int, int, Any]] = []
@@ -236,7 +245,9 @@ def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
     return record
 
 
-def _json_record(text: str, wanted: Sequence[str], landed_names: Mapping[str, str]) -> "list[Any] | BadRecord":
+def _json_record(
+    text: str, wanted: Sequence[str], landed_names: Mapping[str, str]
+) -> "list[Any] | BadRecord":
     try:
         item = json.loads(text)
     except ValueError as error:

@@ -42,7 +42,9 @@ def reconcile(database: Database, feed: Feed, landing_day: dt.date) -> Reconcili
     table_rows, kept = cast(tuple[int], counted)[0], cast(tuple[int], open_rows)[0]
     problems = []
     if landed != loaded + duplicate + quarantined:
-        problems.append(f"landed {landed} is not loaded {loaded} + duplicate {duplicate} + quarantined {quarantined}")
+        problems.append(
+            f"landed {landed} is not loaded {loaded} + duplicate {duplicate} + quarantined {quarantined}"
+        )
     if table_rows != loaded:
         problems.append(f"{loaded} rows were loaded, {feed.system}.{feed.table} has {table_rows} of them")
     if kept != quarantined:

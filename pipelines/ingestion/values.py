@@ -49,7 +49,9 @@ class ColumnFormat:
     time_zone: str = "UTC"
 
 
-def converter(type_name: str, column: ColumnFormat, labels: tuple[str, ...] | None = None) -> Converter | None:
+def converter(
+    type_name: str, column: ColumnFormat, labels: tuple[str, ...] | None = None
+) -> Converter | None:
     """The converter of a column of PostgreSQL type `type_name` (as format_type writes it), None if unsupported.
 
     A converter takes a non-null value and returns text escaped for COPY; it raises `BadValue`.

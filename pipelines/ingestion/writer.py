@@ -186,7 +186,11 @@ class ChunkWriter:
                     f"table {self._target.schema}.{self._target.table} has no partition for a row "
                     f"({error.diag.message_primary}); run `longbox migrate` and then this again"
                 ) from error
-            inside = [index for index, row in enumerate(chunk.rows) if first <= row[0] <= last and index not in refused]
+            inside = [
+                index
+                for index, row in enumerate(chunk.rows)
+                if first <= row[0] <= last and index not in refused
+            ]
             if len(inside) == 1:
                 refused[inside[0]] = self._refusal(chunk.rows[inside[0]], error)
                 return 0

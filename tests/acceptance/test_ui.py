@@ -19,13 +19,15 @@ LINEAGE = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { __
     ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } }
     ... on TableSchemaMetadataEntry { schema { columns { name type } } } } }
   metadataEntries { label __typename
-    ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } } } } }"""
+    ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } } } }
+}"""
 PARTITIONS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { partitionStats {
   numPartitions numMaterialized numFailed } partitionKeyConnection(limit: 1, ascending: false) { results } } } }"""
 TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState {
   ticks(limit: 5) { status skipReason timestamp error { message } runIds } } } } }"""
-DRY_RUN = """mutation($selector: ScheduleSelector!, $at: Float!) { scheduleDryRun(selectorData: $selector, timestamp: $at) {
-  __typename ... on DryRunInstigationTick { evaluationResult { runRequests { runKey tags { key value } } error { message } } }
+DRY_RUN = """mutation($selector: ScheduleSelector!, $at: Float!) {
+  scheduleDryRun(selectorData: $selector, timestamp: $at) { __typename ... on DryRunInstigationTick {
+    evaluationResult { runRequests { runKey tags { key value } } error { message } } }
   ... on PythonError { message } } }"""
 
 

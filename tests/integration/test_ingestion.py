@@ -35,7 +35,9 @@ def sales(numbers, price="10.00"):
 
 
 def test_every_row_of_a_file_is_loaded_duplicate_or_quarantined_with_its_text(shop):
-    shop.land(DAY, "a.csv", csv_of(SALE, SALE, ("north", "2", "desk", "-1", "2026-10-29"), ("north", "3", "x", "4")))
+    shop.land(
+        DAY, "a.csv", csv_of(SALE, SALE, ("north", "2", "desk", "-1", "2026-10-29"), ("north", "3", "x", "4"))
+    )
     load = shop.load(DAY)
     assert account(load) == (4, 1, 1, 2) and load.outcome == "complete"
     found = list_quarantine(shop.database)
@@ -200,8 +202,10 @@ def test_days_loaded_in_any_order_give_the_same_winners(shop, order):
     for day in order:
         shop.load(day)
     assert shop.current() == [
-        ("north", "1", "10.00", "2026-10-29"), ("north", "2", "2.00", "2026-09-01"), ("south", "9", "1.00", "2026-10-01"),
-    ]  # fmt: skip
+        ("north", "1", "10.00", "2026-10-29"),
+        ("north", "2", "2.00", "2026-09-01"),
+        ("south", "9", "1.00", "2026-10-01"),
+    ]
 
 
 def test_versions_within_one_file_and_over_chunks_are_told_apart(shop):
@@ -227,7 +231,9 @@ def test_the_feeds_own_revision_decides_whatever_landed_last(database_url, objec
 
 
 def test_records_without_a_key_are_their_file_and_line(database_url, object_store_url, tmp_path):
-    shop = open_shop(database_url, object_store_url, tmp_path, SHOP_YAML.replace("    key: [shop, sale_id]\n", ""))
+    shop = open_shop(
+        database_url, object_store_url, tmp_path, SHOP_YAML.replace("    key: [shop, sale_id]\n", "")
+    )
     shop.land(DAY, "a.csv", csv_of(SALE, SALE))
     assert account(shop.load(DAY)) == (2, 2, 0, 0)
     assert account(shop.load(DAY)) == (2, 2, 0, 0)
@@ -277,7 +283,9 @@ def test_a_failure_in_the_middle_of_a_file_keeps_nothing_of_it_and_the_next_run_
     monkeypatch.setattr(writer.ChunkWriter, "write", fail_on_third)
     with pytest.raises(ConnectionAbortedError):
         shop.load(DAY, chunk_rows=10)
-    assert shop.rows("SELECT (SELECT count(*) FROM shop.sales), (SELECT count(*) FROM longbox.record_keys)") == [(0, 0)]
+    assert shop.rows(
+        "SELECT (SELECT count(*) FROM shop.sales), (SELECT count(*) FROM longbox.record_keys)"
+    ) == [(0, 0)]
     monkeypatch.undo()
     assert account(shop.load(DAY, chunk_rows=10)) == (100, 100, 0, 0)
 
@@ -340,8 +348,9 @@ def test_two_runs_of_the_same_day_at_once_load_every_row_once(shop):
     for number in range(6):
         shop.land(DAY, f"{number}.csv", sales(range(number * 50, number * 50 + 100)))
     loads, threads = [], []
-    for _ in range(3):
-        threads.append(threading.Thread(target=lambda: loads.append(shop.load(DAY, chunk_rows=20))))
+    threads += [
+        threading.Thread(target=lambda: loads.append(shop.load(DAY, chunk_rows=20))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -24,7 +24,9 @@ def pieces(data, size=7):
 
 
 def read(data, name="x.csv", encoding="utf-8", delimiter=None, size=7):
-    records = open_records(pieces(data, size), data[:4096], name, encoding=encoding, delimiter=delimiter, wanted=WANTED)
+    records = open_records(
+        pieces(data, size), data[:4096], name, encoding=encoding, delimiter=delimiter, wanted=WANTED
+    )
     found = []
     for record in records:
         bad = isinstance(record, BadRecord)
@@ -149,13 +151,17 @@ def test_a_flipped_byte_in_a_compressed_file_makes_it_unreadable(kind):
     data = bytearray(COMPRESS[kind](b"0123456789" * 5000 + bytes(range(256)) * 10))
     data[-6] ^= 0xFF
     if kind == "zstd":
-        data = bytearray(decode.zstd.compress(b"x" * 100, options={decode.zstd.CompressionParameter.checksum_flag: 1}))
+        data = bytearray(
+            decode.zstd.compress(b"x" * 100, options={decode.zstd.CompressionParameter.checksum_flag: 1})
+        )
         data[-1] ^= 0xFF
     with pytest.raises(UnreadableFileError):
         list(decompressed(pieces(bytes(data))))
 
 
-@given(st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=3, max_size=3)))
+@given(
+    st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=3, max_size=3))
+)
 def test_what_csv_writes_is_read_back_whatever_it_holds(rows):
     import csv
 

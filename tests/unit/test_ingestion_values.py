@@ -26,11 +26,23 @@ def reason(type_name, value, **column):
 @pytest.mark.parametrize(
     ("landed", "kept"),
     [
-        ("12.50", "12.50"), ("12.5", "12.50"), ("12", "12.00"), ("007.5", "7.50"), (".5", "0.50"), ("+3.", "3.00"),
-        (" 4.10 ", "4.10"), ("1e3", "1000.00"), ("-0.00", "0.00"), (12, "12.00"), (12.5, "12.50"),
-        (Decimal("12.500"), "12.50"), ("19.990000000000002", "19.99"), (0.1 + 0.2, "0.30"), ("1234567890.12", "1234567890.12"),
+        ("12.50", "12.50"),
+        ("12.5", "12.50"),
+        ("12", "12.00"),
+        ("007.5", "7.50"),
+        (".5", "0.50"),
+        ("+3.", "3.00"),
+        (" 4.10 ", "4.10"),
+        ("1e3", "1000.00"),
+        ("-0.00", "0.00"),
+        (12, "12.00"),
+        (12.5, "12.50"),
+        (Decimal("12.500"), "12.50"),
+        ("19.990000000000002", "19.99"),
+        (0.1 + 0.2, "0.30"),
+        ("1234567890.12", "1234567890.12"),
     ],
-)  # fmt: skip
+)
 def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
     assert convert("numeric(12,2)", landed) == kept
 
@@ -38,12 +50,23 @@ def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
 @pytest.mark.parametrize(
     ("landed", "why"),
     [
-        ("$1,234.50", "not_a_number"), ("1.234,50", "not_a_number"), ("NaN", "not_a_number"),
-        ("Infinity", "not_a_number"), ("-inf", "not_a_number"), (float("nan"), "not_a_number"), ("1e400", "out_of_range"),
-        ("1_000", "not_a_number"), ("tomorrow", "not_a_number"), ("١٢", "not_a_number"), ("12345678901", "out_of_range"),
-        ("9999999999.999", "out_of_range"), ("19.999", "too_many_decimals"), (True, "not_a_number"), ([1], "not_a_number"),
+        ("$1,234.50", "not_a_number"),
+        ("1.234,50", "not_a_number"),
+        ("NaN", "not_a_number"),
+        ("Infinity", "not_a_number"),
+        ("-inf", "not_a_number"),
+        (float("nan"), "not_a_number"),
+        ("1e400", "out_of_range"),
+        ("1_000", "not_a_number"),
+        ("tomorrow", "not_a_number"),
+        ("١٢", "not_a_number"),
+        ("12345678901", "out_of_range"),
+        ("9999999999.999", "out_of_range"),
+        ("19.999", "too_many_decimals"),
+        (True, "not_a_number"),
+        ([1], "not_a_number"),
     ],
-)  # fmt: skip
+)
 def test_a_price_that_is_no_plain_number_is_refused(landed, why):
     assert reason("numeric(12,2)", landed) == why
 
@@ -68,7 +91,9 @@ def test_a_naive_time_is_in_the_feeds_zone_and_an_ambiguous_one_is_the_earlier()
 
 
 def test_a_time_that_the_clocks_skipped_is_refused():
-    assert reason("timestamp with time zone", "2026-03-29T02:30:00", time_zone="Europe/Berlin") == "not_a_time"
+    assert (
+        reason("timestamp with time zone", "2026-03-29T02:30:00", time_zone="Europe/Berlin") == "not_a_time"
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,19 +110,29 @@ def test_a_date_that_is_none_is_refused(landed):
 
 def test_declared_formats_are_read():
     assert convert("date", "10/30/2026", format="%m/%d/%Y") == "2026-10-30"
-    assert convert("timestamp with time zone", "1761825600", format="epoch_seconds") == "2025-10-30T12:00:00+00:00"
+    assert (
+        convert("timestamp with time zone", "1761825600", format="epoch_seconds")
+        == "2025-10-30T12:00:00+00:00"
+    )
     assert reason("date", "30/10/2026", format="%m/%d/%Y") == "not_a_date"
 
 
 @pytest.mark.parametrize(
     ("type_name", "landed", "why"),
     [
-        ("integer", "3000000000", "out_of_range"), ("integer", "1.5", "not_a_number"), ("boolean", "maybe", "wrong_type"),
-        ("uuid", "12", "wrong_type"), ("jsonb", "{", "wrong_type"), ("jsonb", '{"a": NaN}', "wrong_type"),
-        ("jsonb", '"\\u0000"', "nul_byte"), ("character varying(3)", "abcd", "too_long"),
-        ("double precision", "1e999", "out_of_range"), ("text", {"a": 1}, "wrong_type"), ("text[]", "a", "wrong_type"),
+        ("integer", "3000000000", "out_of_range"),
+        ("integer", "1.5", "not_a_number"),
+        ("boolean", "maybe", "wrong_type"),
+        ("uuid", "12", "wrong_type"),
+        ("jsonb", "{", "wrong_type"),
+        ("jsonb", '{"a": NaN}', "wrong_type"),
+        ("jsonb", '"\\u0000"', "nul_byte"),
+        ("character varying(3)", "abcd", "too_long"),
+        ("double precision", "1e999", "out_of_range"),
+        ("text", {"a": 1}, "wrong_type"),
+        ("text[]", "a", "wrong_type"),
     ],
-)  # fmt: skip
+)
 def test_each_type_names_what_it_refuses(type_name, landed, why):
     assert reason(type_name, landed) == why
 
@@ -113,8 +148,24 @@ def test_an_unsupported_type_has_no_converter():
     assert converter("point", ColumnFormat()) is None
 
 
-@given(st.text(), st.sampled_from(["numeric(12,2)", "numeric", "integer", "date", "timestamp with time zone", "jsonb",
-                                   "boolean", "uuid", "double precision", "text[]", "character varying(9)"]))  # fmt: skip
+@given(
+    st.text(),
+    st.sampled_from(
+        [
+            "numeric(12,2)",
+            "numeric",
+            "integer",
+            "date",
+            "timestamp with time zone",
+            "jsonb",
+            "boolean",
+            "uuid",
+            "double precision",
+            "text[]",
+            "character varying(9)",
+        ]
+    ),
+)
 def test_any_text_is_either_converted_or_refused_with_a_reason(text, type_name):
     try:
         kept = convert(type_name, text)
