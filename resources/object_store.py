@@ -10,6 +10,7 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -23,7 +24,11 @@ from resources.errors import (
     UserError,
 )
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 SCHEMES = ("file", "s3", "gs", "az")
+RETRY_SECONDS = datetime.timedelta(seconds=60)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -48,8 +53,11 @@ class ObjectStore:
         return f"ObjectStore({self.url!r})"
 
     @classmethod
-    def from_url(cls, url: str) -> "ObjectStore":
-        """Open `file:///directory` (made when absent), `s3://bucket/prefix`, `gs://...` or `az://...`."""
+    def from_url(cls, url: str, *, retries: int = 5) -> "ObjectStore":
+        """Open `file:///directory` (made when absent), `s3://bucket/prefix`, `gs://...` or `az://...`.
+
+        A request that fails in a passing way is tried again up to `retries` times, for at most `RETRY_SECONDS`.
+        """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
             raise UserError(
@@ -62,9 +70,10 @@ class ObjectStore:
                     f"object store {url!r}: a local directory is written with three slashes, file:///path"
                 )
             return cls(LocalStore(unquote(parts.path), mkdir=True), url)
+        retry: "RetryConfig" = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
-            return cls(from_url(url, client_options={"allow_http": True}), url)
-        return cls(from_url(url), url)
+            return cls(from_url(url, client_options={"allow_http": True}, retry_config=retry), url)
+        return cls(from_url(url, retry_config=retry), url)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object under the folder `prefix`, ordered by path."""

@@ -92,7 +92,7 @@ class Matches:
     def of(cls, titles: Iterable[Title]) -> "Matches":
         """The publishers, series and comics of `titles`; lots and titles without a comic name none."""
         found = cls({}, {}, {})
-        for title in titles:
+        for title in set(titles):
             key = comic_key(title)
             if key is None:
                 continue
@@ -132,7 +132,7 @@ class Matches:
 
 def _merge(into: dict[uuid.UUID, Found], key: uuid.UUID, found: Found) -> None:
     known = into.get(key)
-    into[key] = found if known is None else known.merged(found)
+    into[key] = found if known is None or known == found else known.merged(found)
 
 
 def _improved(fresh: Mapping[uuid.UUID, Found], known: Mapping[uuid.UUID, Found]) -> list[Found]:

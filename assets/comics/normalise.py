@@ -5,6 +5,7 @@ transactions. A sale enters a grade band only when all that its seller claims li
 """
 
 import datetime as dt
+import functools
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class ComicsRules:
 
     def normalise_batch(self, connection: Connection, rows: Sequence[RawRow]) -> list[TargetRow | Rejected]:
         """One outcome a row. Makes the comics that the rows name; takes the lock of `comics.comics` for that."""
-        titles = [parse_title(row[2]) for row in rows]
+        titles = [read_title(row[2]) for row in rows]
         rates = usd_rates(connection, {(row[5], row[7]) for row in rows})
         outcomes = [
             normalise_sale(row, title, rates[row[5], row[7]]) for row, title in zip(rows, titles, strict=True)
@@ -108,6 +109,12 @@ class ComicsRules:
             QUERIES.compose("keys_with_newer_rates"),
             {"system": "comics", "feed": FEED, "reasons": [NO_RATE, UNKNOWN_CURRENCY], "days": days},
         )
+
+
+@functools.lru_cache(maxsize=65_536)
+def read_title(text: str) -> Title:
+    """`parse_title`, remembered: titles repeat, and matching reads them before normalising does."""
+    return parse_title(text)
 
 
 def normalise_sale(row: RawRow, title: Title, rate: UsdRate) -> TargetRow | Rejected:
@@ -171,7 +178,7 @@ def match_comics(normaliser: Normaliser, landing_day: dt.date) -> ComicsMatched:
     with normaliser.database.connection() as reader, reader.cursor(name="titles_of_day") as cursor:
         cursor.execute(QUERIES["titles_of_day"], parameters)
         while texts := cursor.fetchmany(TITLES_A_BATCH):
-            titles = [parse_title(cast(str, text[0])) for text in texts]
+            titles = [read_title(cast(str, text[0])) for text in texts]
             read += len(titles)
             unread += sum(title.reason is not None for title in titles)
             with normaliser.database.connection() as connection:

@@ -69,7 +69,6 @@ class BatchWriter:
                 f"table {self.relation} has no `time:` in {system.file}; add the column of its date"
             )
         self._time = time
-        self._time_index = rules.writes.index(time)
         self._unit = system.tables[rules.target].partition
         self.raw = sql.Identifier(system.name, feed.table)
         self.target = sql.Identifier(system.name, rules.target)
@@ -107,10 +106,7 @@ class BatchWriter:
         connection.execute(QUERIES.compose("create_batch", **self.parts))
         _copy(connection, QUERIES["copy_landed"], landed)
         self._execute(connection, "find_versions")
-        rows, rejected, absent = self._outcomes(connection)
-        missing = self._periods(rows) - known_periods
-        if missing:
-            raise PeriodsMissingError(missing)
+        rows, rejected, absent = self._outcomes(connection, known_periods)
         _copy(connection, QUERIES.compose("copy_rows", **self.parts), rows)
         _copy(connection, QUERIES["copy_rejected"], rejected)
         if absent:
@@ -119,12 +115,15 @@ class BatchWriter:
         return self._apply(connection, landing_day, len(rows) + len(rejected), len(absent))
 
     def _outcomes(
-        self, connection: Connection
+        self, connection: Connection, known_periods: set[dt.date]
     ) -> tuple[list[TargetRow], list[TargetRow], list[tuple[Any, Any]]]:
         """Rows to be, rejections, and keys whose winning version is not in PostgreSQL any more."""
         found = self._execute(connection, "current_rows").fetchall()
         absent = [(row[0], row[1]) for row in found if row[3] is None]
         present = [row for row in found if row[3] is not None]
+        missing = self._periods(row[2] for row in present) - known_periods
+        if missing:
+            raise PeriodsMissingError(missing)
         rows: list[TargetRow] = []
         rejected: list[TargetRow] = []
         outcomes = self.rules.normalise_batch(connection, [row[4:] for row in present])
@@ -135,11 +134,9 @@ class BatchWriter:
                 rows.append((row[0], row[1], self.rules.rule_version, *outcome))
         return rows, rejected, absent
 
-    def _periods(self, rows: Iterable[TargetRow]) -> set[dt.date]:
-        if self._unit is None:
-            return set()
-        days = {cast(dt.date, row[len(OWN_COLUMNS) + self._time_index]) for row in rows}
-        return {span_of(day, self._unit).lower for day in days}
+    def _periods(self, days: Iterable[dt.date]) -> set[dt.date]:
+        unit = self._unit
+        return set() if unit is None else {span_of(day, unit).lower for day in set(days)}
 
     def _apply(self, connection: Connection, landing_day: dt.date, records: int, absent: int) -> BatchCounts:
         self._execute(connection, "find_changed")

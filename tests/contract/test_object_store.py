@@ -1,0 +1,90 @@
+"""One suite for every object store: a local directory and a real S3 API keep and tell the same things."""
+
+import pytest
+
+from resources.errors import ObjectMissingError, ObjectStoreError, ObjectStoreUnavailableError, UserError
+from resources.object_store import ObjectStore
+from tests.shop import csv_of, open_shop
+
+STRANGE_NAMES = ["a b.csv", "ünï.csv", "100%.csv", "x%2Fy.csv", "a#b?c.csv", "p+q&r=s.csv", "z" * 200 + ".csv"]
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request):
+    return request.getfixturevalue("object_store_url" if request.param == "file" else "s3_url")
+
+
+@pytest.fixture
+def store(url):
+    return ObjectStore.from_url(url)
+
+
+def test_what_was_put_is_read_back_and_told(store):
+    store.put("landing/a/b.csv", b"hello")
+    info = store.head("landing/a/b.csv")
+    assert info is not None
+    assert (info.path, info.size_bytes) == ("landing/a/b.csv", 5)
+    assert b"".join(store.read("landing/a/b.csv")) == b"hello"
+
+
+def test_a_local_file_is_put_whole(store, tmp_path):
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 40_000)
+    store.put("big", tmp_path / "big")
+    assert b"".join(store.read("big")) == (tmp_path / "big").read_bytes()
+    assert max(map(len, store.read("big"))) < 8 << 20, "an object is streamed, not held"
+
+
+def test_the_tag_changes_with_the_content_and_only_then_with_nothing_else_read(store):
+    store.put("a", b"one")
+    first = store.head("a")
+    assert store.head("a") == first
+    store.put("a", b"two")
+    assert store.head("a").e_tag != first.e_tag
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES)
+def test_strange_names_are_kept_as_they_are(store, name):
+    store.put(f"d/{name}", b"x")
+    assert [info.path for info in store.list("d")] == [f"d/{name}"]
+    assert b"".join(store.read(f"d/{name}")) == b"x"
+    store.delete(f"d/{name}")
+    assert list(store.list("d")) == []
+
+
+def test_listing_is_ordered_whole_and_within_its_folder(store):
+    for number in range(1100):
+        store.put(f"many/{number:05d}", b"")
+    store.put("manyother/x", b"")
+    assert [info.path for info in store.list("many")] == [f"many/{number:05d}" for number in range(1100)]
+    assert store.list_folders("") == ["many", "manyother"]
+
+
+def test_what_is_absent_is_told_as_absent(store):
+    assert store.head("no/such") is None
+    assert list(store.list("no")) == []
+    assert store.list_folders("no") == []
+    store.delete("no/such")
+    with pytest.raises(ObjectMissingError, match="no/such"):
+        list(store.read("no/such"))
+
+
+def test_a_landing_day_loads_from_it_once(url, database_url, tmp_path):
+    shop = open_shop(database_url, url, tmp_path)
+    shop.land("2026-10-30", "a b.csv", csv_of(("north", "1", "chair", "10.00", "2026-10-29")))
+    first, again = shop.load("2026-10-30"), shop.load("2026-10-30")
+    shop.close()
+    assert (first.loaded_rows, first.rows_written, again.loaded_rows, again.bytes_read) == (1, 1, 1, 0)
+
+
+@pytest.mark.parametrize("wrong", ["ftp://x/y", "/just/a/path", "file://host/path"])
+def test_a_url_that_is_none_says_what_would_be_right(wrong):
+    with pytest.raises(UserError, match="file:///"):
+        ObjectStore.from_url(wrong)
+
+
+def test_a_store_that_is_away_is_a_fault_to_try_again(s3_url, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    away = ObjectStore.from_url(s3_url, retries=0)
+    with pytest.raises((ObjectStoreUnavailableError, ObjectStoreError)) as caught:
+        list(away.list("x"))
+    assert caught.value.retryable
