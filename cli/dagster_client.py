@@ -44,6 +44,9 @@ _START_SCHEDULE = """mutation($selector: ScheduleSelector!) { startSchedule(sche
   ... on ScheduleStateResult { scheduleState { id status } } ... on PythonError { message } } }"""
 _STOP_SCHEDULE = """mutation($id: String!) { stopRunningSchedule(id: $id) { __typename
   ... on ScheduleStateResult { scheduleState { status } } ... on PythonError { message } } }"""
+_TICKS = """query($selector: SensorSelector!, $limit: Int!) { sensorOrError(sensorSelector: $selector) { __typename
+  ... on Sensor { sensorState { ticks(limit: $limit) { status skipReason timestamp runIds error { message } } } }
+  ... on SensorNotFoundError { message } ... on PythonError { message } } }"""
 _START_SENSOR = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
   ... on Sensor { id sensorState { status } }
   ... on SensorNotFoundError { message } ... on PythonError { message } } }"""
@@ -270,6 +273,11 @@ class DagsterClient:
         """Stop a sensor that `start_sensor` started."""
         answer = self.query(_STOP_SENSOR, id=sensor_id)["stopSensor"]
         self._expect(answer, "StopSensorMutationResult", "stop the sensor")
+
+    def sensor_ticks(self, name: str, *, limit: int = 10) -> list[dict[str, Any]]:
+        """The newest ticks of a sensor, newest first: status, skipReason, timestamp, runIds, error."""
+        answer = self.query(_TICKS, selector=_selector(sensorName=name), limit=limit)["sensorOrError"]
+        return list(self._expect(answer, "Sensor", f"find {name}")["sensorState"]["ticks"])
 
     def _expect(self, answer: dict[str, Any], kind: str, act: str) -> dict[str, Any]:
         if answer["__typename"] == kind:

@@ -70,7 +70,7 @@ class ObjectStore:
                     f"object store {url!r}: a local directory is written with three slashes, file:///path"
                 )
             return cls(LocalStore(unquote(parts.path), mkdir=True), url)
-        retry: "RetryConfig" = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
+        retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
             return cls(from_url(url, client_options={"allow_http": True}, retry_config=retry), url)
         return cls(from_url(url, retry_config=retry), url)

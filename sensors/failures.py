@@ -38,9 +38,7 @@ def alert_of(context: dg.RunFailureSensorContext) -> Alert:
     days = " to ".join(dict.fromkeys(run.tags[tag] for tag in _PARTITION_TAGS if tag in run.tags))
     steps = sorted(event.step_key for event in context.get_step_failure_events() if event.step_key)
     failures = [
-        f"{event.step_key}: {_told(event)}"
-        for event in context.get_step_failure_events()
-        if event.step_key
+        f"{event.step_key}: {_told(event)}" for event in context.get_step_failure_events() if event.step_key
     ]
     title = f"{run.job_name}{f' of {days}' if days else ''} failed"
     message = "\n".join(

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from pipelines.monitoring.days import days_to_work_on, record_day
+from pipelines.monitoring.statistics import refresh_statistics
 from resources.database import Database
 from resources.errors import LongboxError
 
@@ -60,4 +61,6 @@ def normalise_matched_days(
         HeldBack(day, LongboxError(f"{MATCHED} failed on {day}")) for day in days if day not in set(ready)
     ]
     results = [*normalise_days(normaliser, ready), *held]
+    written = sum(getattr(result, "rows_written", 0) for result in results)
+    refresh_statistics(database, *NORMALISED.split("/"), rows_written=written)
     return sorted(results, key=lambda result: result.landing_day)

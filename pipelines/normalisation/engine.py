@@ -200,8 +200,9 @@ def normalise_days(
 ) -> list[NormalisedDay | DayFailure]:
     """Normalise several landing days. A bad day does not stop the others, it comes back as a failure.
 
-    With the first sound day, records that newer facts allow are replayed, and noted under that day. A day that failed at `upstream` (the raw table's asset unless given) is not worked on: it is a failure here too.
-    Failed days are recorded as failed.
+    With the first sound day, records that newer facts allow are replayed, and noted under that day. A day that failed
+    at `upstream` (the raw table's asset unless given) is not worked on: it is a failure here too. Failed days are
+    recorded as failed.
     """
     asset = upstream or f"{normaliser.system.name}/{normaliser.feed.table}"
     with normaliser.database.connection() as connection:

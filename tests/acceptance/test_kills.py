@@ -72,6 +72,28 @@ def test_a_run_killed_in_the_middle_is_completed_by_the_next(
     assert platform.daily.count("comics.pricing_data_raw") == 480
 
 
+def test_a_run_that_failed_is_told_once(platform: Platform) -> None:
+    platform.daily.forget_everything()
+    platform.daily.land("2026-10-09", "cut.csv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03cut off")
+    for _ in range(2):
+        run_id = platform.client.launch("daily_pipeline", partition="2026-10-09")
+        assert platform.finish(run_id).status == "FAILURE"
+    assert "cut.csv.gz" in platform.client.failures(run_id)["platform__landing_verdict"]
+    title = "ALERT critical: daily_pipeline of 2026-10-09 failed"
+    log = platform.stack.home.logs / "code-server.log"
+    told = wait_until(lambda: text if title in (text := log.read_text("utf-8")) else None, seconds=90)
+    assert told is not None, log.read_text("utf-8")[-3000:]
+    ticks_later = platform.client.sensor_ticks("run_failure_sensor")[0]["timestamp"]
+    assert wait_until(
+        lambda: (
+            True if platform.client.sensor_ticks("run_failure_sensor")[0]["timestamp"] > ticks_later else None
+        ),
+        seconds=90,
+        poll_seconds=0.5,
+    )
+    assert log.read_text("utf-8").count(title) == 1
+
+
 def test_with_valkey_stopped_in_the_middle_only_the_warm_step_reports_it(
     platform: Platform, undisturbed: object
 ) -> None:

@@ -23,8 +23,6 @@ LINEAGE = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { __
 }"""
 PARTITIONS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { partitionStats {
   numPartitions numMaterialized numFailed } partitionKeyConnection(limit: 1, ascending: false) { results } } } }"""
-TICKS = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor { sensorState {
-  ticks(limit: 5) { status skipReason timestamp error { message } runIds } } } } }"""
 DRY_RUN = """mutation($selector: ScheduleSelector!, $at: Float!) {
   scheduleDryRun(selectorData: $selector, timestamp: $at) { __typename ... on DryRunInstigationTick {
     evaluationResult { runRequests { runKey tags { key value } } error { message } } }
@@ -79,6 +77,7 @@ def test_a_backfill_of_thirty_days_from_the_dialogue_is_one_run_and_changes_noth
 
 
 def test_lineage_and_partitions_are_there_to_be_looked_at(platform: Platform) -> None:
+    platform.succeed(platform.client.launch("daily_pipeline", partition=first_day(5)))
     node = platform.client.query(LINEAGE, key={"path": NORMALISED.split("/")})["assetNodeOrError"]
     assert (node["groupName"], node["owners"]) == ("comics", [{"team": "data-platform"}])
     assert ["comics", "pricing_data_raw"] in [key["path"] for key in node["dependencyKeys"]]
@@ -138,17 +137,17 @@ def test_a_file_that_lands_starts_its_day_once(platform: Platform) -> None:
             return runs if len(runs) >= 2 else None
 
         runs = wait_until(launched, seconds=120, poll_seconds=0.5)
-        assert runs is not None, ticks(platform)
+        assert runs is not None, platform.client.sensor_ticks("landing_sensor")
         assert sorted(run["tags"]["dagster/partition"] for run in runs) == [first_day(9), days_back(1)]
         for run in runs:
             platform.succeed(str(run["runId"]))
         assert platform.daily.count("comics.pricing_data_normalized") == 50
         ended = dt.datetime.now(dt.UTC).timestamp()
         quiet = wait_until(
-            lambda: next((t for t in ticks(platform) if t["timestamp"] > ended and t["status"] == "SKIPPED"), None),
+            lambda: next((t for t in platform.client.sensor_ticks("landing_sensor") if t["timestamp"] > ended and t["status"] == "SKIPPED"), None),
             seconds=90, poll_seconds=0.5,
         )  # fmt: skip
-        assert quiet is not None, ticks(platform)
+        assert quiet is not None, platform.client.sensor_ticks("landing_sensor")
         assert "has been read" in str(quiet["skipReason"])
         assert len(launched() or []) == 2
     finally:
@@ -157,11 +156,4 @@ def test_a_file_that_lands_starts_its_day_once(platform: Platform) -> None:
 
 @pytest.mark.parametrize("failing", ["landing_sensor", "run_failure_sensor"])
 def test_no_tick_of_a_sensor_has_failed(platform: Platform, failing: str) -> None:
-    assert [tick["error"] for tick in ticks(platform, failing) if tick["error"]] == []
-
-
-def ticks(platform: Platform, sensor: str = "landing_sensor") -> list[dict[str, object]]:
-    """The newest ticks of a sensor, newest first."""
-    selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": sensor}
-    answer = platform.client.query(TICKS, selector=selector)["sensorOrError"]
-    return list(answer["sensorState"]["ticks"])
+    assert [tick["error"] for tick in platform.client.sensor_ticks(failing) if tick["error"]] == []

@@ -6,7 +6,15 @@ from resources.errors import ObjectMissingError, ObjectStoreError, ObjectStoreUn
 from resources.object_store import ObjectStore
 from tests.shop import csv_of, open_shop
 
-STRANGE_NAMES = ["a b.csv", "ünï.csv", "100%.csv", "x%2Fy.csv", "a#b?c.csv", "p+q&r=s.csv", "z" * 200 + ".csv"]
+STRANGE_NAMES = [
+    "a b.csv",
+    "ünï.csv",
+    "100%.csv",
+    "x%2Fy.csv",
+    "a#b?c.csv",
+    "p+q&r=s.csv",
+    "z" * 200 + ".csv",
+]
 
 
 @pytest.fixture(params=["file", "s3"])
