@@ -101,7 +101,7 @@ def landing_gaps(
     for feed in system.feeds_of(table):
         folders = [day for day in landed_days(store, feed) if day <= until]
         if folders:
-            left = days_without_result(database, f"{system.name}/{table}", folders[0], until)
+            left = days_without_result(database, f"landing/{feed.key_name}", folders[0], until)
             unread = {day for day in left if day >= feed.starts_on} & set(folders)
             problems += [f"{feed.prefix}{day}/ was not read; run that day" for day in sorted(unread)]
         never = {

@@ -23,6 +23,17 @@ def column_lineage(sources: Mapping[str, Sequence[Source]]) -> dg.TableColumnLin
     )
 
 
+def written_lineage(system: str, columns: Mapping[str, str]) -> dg.TableColumnLineage:
+    """Lineage written by hand: {"price_usd": "raw.price reference/fx_rates.rate_per_eur"}, in words of table.column."""
+    sources: dict[str, list[Source]] = {}
+    for column, words in columns.items():
+        for word in words.split():
+            table, _, name = word.rpartition(".")
+            key = dg.AssetKey(table.split("/") if "/" in table else [system, table])
+            sources.setdefault(column, []).append((key, name))
+    return column_lineage(sources)
+
+
 def landed_columns(feed: Feed) -> dg.TableSchema:
     """The columns that a feed's files are known to have, under the names that land."""
     landed = {column: name for name, column in feed.columns.items()}
@@ -39,9 +50,7 @@ def landing_lineage(system: System, feeds: Sequence[Feed]) -> dg.TableColumnLine
         key = dg.AssetKey(["landing", system.name, feed.name])
         landed = {column: name for name, column in feed.columns.items()}
         derived = {column: str(call.column) for column, call in feed.derivations.items()}
-        for column in dict.fromkeys(
-            [*feed.columns.values(), *feed.key, *feed.require, *(feed.table_columns or {}), *derived]
-        ):
+        for column in _known_columns(feed):
             origin = derived.get(column, column)
             sources.setdefault(column, []).append((key, landed.get(origin, origin)))
     return column_lineage(sources)

@@ -6,6 +6,7 @@ Every connection speaks UTC, carries an `application_name`, and works as one of 
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Self
@@ -15,6 +16,9 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
+
+# The pool warns at every attempt; what is wrong is told once, in the error that ends the waiting.
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -71,7 +75,8 @@ class Database:
             connection = pool.getconn(timeout=self._connect_timeout_seconds)
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise DatabaseUnavailableError(
-                f"PostgreSQL did not accept a connection within {self._connect_timeout_seconds:g} s ({error}); "
+                f"PostgreSQL did not accept a connection within {self._connect_timeout_seconds:g} s "
+                f"({self._reason(error)}); "
                 "check that it runs and that LONGBOX_POSTGRES_URL is right (`longbox status`)"
             ) from error
         try:
@@ -111,6 +116,14 @@ class Database:
                     },
                 )
             return self._pool
+
+    def _reason(self, error: Exception) -> str:
+        """Why no connection was had: the pool only knows that it waited, one plain attempt knows more."""
+        try:
+            psycopg.connect(self._url, connect_timeout=2).close()
+        except psycopg.OperationalError as refusal:
+            return str(refusal).strip().split("\n", 1)[0]
+        return str(error)
 
     def _configure(self, connection: Connection) -> None:
         if self.role is not None:

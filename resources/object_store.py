@@ -7,6 +7,8 @@ come from the usual environment variables, never from the URL.
 
 import builtins
 import datetime
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 SCHEMES = ("file", "s3", "gs", "az")
 RETRY_SECONDS = datetime.timedelta(seconds=60)
 _CHUNK_BYTES = 1 << 20
+_NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class ObjectStore:
     def __init__(self, store: obstore.store.ObjectStore, url: str) -> None:
         self._store = store
         self.url = url
+        self._folder: Path | None = None  # of a local store
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"
@@ -69,11 +73,30 @@ class ObjectStore:
                 raise UserError(
                     f"object store {url!r}: a local directory is written with three slashes, file:///path"
                 )
-            return cls(LocalStore(unquote(parts.path), mkdir=True), url)
+            return cls._local(Path(unquote(parts.path)), url)
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
             return cls(from_url(url, client_options={"allow_http": True}, retry_config=retry), url)
         return cls(from_url(url, retry_config=retry), url)
+
+    @classmethod
+    def _local(cls, folder: Path, url: str) -> "ObjectStore":
+        try:
+            opened = cls(LocalStore(folder, mkdir=True), url)
+        except (OSError, BaseError) as error:
+            raise UserError(
+                f"object store {url!r} cannot be opened: {_first_line(error)}; give a folder to write to"
+            ) from None
+        opened._folder = folder
+        return opened
+
+    def unreachable_names(self, prefix: str) -> builtins.list[str]:
+        """Names directly under `prefix` that are there but cannot be listed or read; only a local folder has them."""
+        if self._folder is None:
+            return []
+        folder = self._folder / prefix
+        names = os.listdir(folder) if folder.is_dir() else []
+        return sorted(name for name in names if not is_carried(name))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object under the folder `prefix`, ordered by path."""
@@ -84,8 +107,18 @@ class ObjectStore:
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise self._translated(error, "list", prefix) from error
+            if not self.unreachable_names(prefix):
+                raise self._translated(error, "list", prefix) from error
+            found = self._list_around(prefix)
         yield from sorted(found, key=lambda info: info.path)
+
+    def _list_around(self, prefix: str) -> builtins.list[ObjectInfo]:
+        """What a local folder has beside names that make its listing fail."""
+        assert self._folder is not None
+        folder = self._folder / prefix
+        names = (name for name in os.listdir(folder) if is_carried(name) and (folder / name).is_file())
+        found = (self.head(f"{prefix.rstrip('/')}/{name}") for name in names)
+        return [info for info in found if info is not None]
 
     def list_folders(self, prefix: str) -> builtins.list[str]:
         """Names of the folders directly under `prefix`, ordered."""
@@ -135,12 +168,24 @@ class ObjectStore:
             raise self._translated(error, "delete", path) from error
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
-        message = f"the object store {self.url} could not {act} {path!r}: {error}"
+        message = f"the object store {self.url} could not {act} {path!r}: {_first_line(error)}"
         if isinstance(error, GenericError):
             return ObjectStoreUnavailableError(
                 f"{message}; try again, and check that the store can be reached"
             )
         return ObjectStoreError(message)
+
+
+def is_carried(name: str) -> bool:
+    """Whether every store can keep an object of that file name and list it again.
+
+    Control characters and invalid UTF-8 are refused; `#1` at the end is how a local store names unfinished uploads.
+    """
+    return _NOT_CARRIED.search(name) is None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]
 
 
 def _info(meta: "obstore.ObjectMeta") -> ObjectInfo:

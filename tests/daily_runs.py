@@ -112,6 +112,14 @@ class Daily:
             raise_on_error=False,
         )
 
+    def run_job(self, name: str) -> dg.ExecuteInProcessResult:
+        """A job without partitions."""
+        _of_this_run.update(
+            settings=self.settings, database=self.database, owner_database=self.owner, cache=self.cache,
+            store=self.store, notifier=Notifier(),
+        )  # fmt: skip
+        return job_of(name).execute_in_process(instance=self.instance, raise_on_error=False)
+
     def digest(self) -> Any:
         with self.database.connection() as connection:
             return digest_tables(connection, self.catalog)

@@ -1,17 +1,19 @@
 """The comics that no system.yaml can describe: matching, normalisation, price statistics, market views, the warm cache.
 
 `pricing_data_raw` and the tables around it come from `assets.lifecycle`. Bodies call one stage each; the rules are in
-`matching`, `normalise`, `aggregate` and `warm` beside this file, the claims about them in `checks`.
+`matching`, `normalise`, `aggregate` and `warm` beside this file.
 """
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
+from assets.checks import SAMPLE_GROUPS, result_of, spec
 from assets.comics import lineage
-from assets.comics.checks import comics_checks
 from assets.jobs import CACHE_KEY
 from assets.lifecycle import freshness, labels
+from assets.lineage import written_lineage
 from assets.metadata import (
     COLUMN_LINEAGE,
     DAY_ROWS,
@@ -40,7 +42,7 @@ def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -
     assert calendar is not None, "comics has a feed"
     assets = [_matched(system, calendar), _normalised(system, calendar), _aggregated(system, calendar)]
     return dg.Definitions(
-        assets=[*assets, _views(system), _cache(system)], asset_checks=comics_checks(system, calendar)
+        assets=[*assets, _views(system), _cache(system)], asset_checks=_checks(system, calendar)
     )
 
 
@@ -154,23 +156,58 @@ def _cache(system: System) -> dg.AssetsDefinition:
     return cache_warm
 
 
+def _checks(system: System, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    """The checks of the normalised and the aggregated table."""
+    normalised, aggregated = dg.AssetKey([system.name, NORMALISED]), dg.AssetKey([system.name, AGGREGATED])
+    rule = "raw versions = normalised + superseded + rejected"
+    sample = f"{SAMPLE_GROUPS} groups, computed anew from all their sales, are equal"
+
+    @dg.multi_asset_check(
+        name="comics__normalised__checks",
+        specs=[spec(normalised, "counts_reconcile", rule, calendar, blocks=True)],
+    )
+    def normalised_checks(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        owner_database: dg.ResourceParam[Database],
+    ) -> Iterator[dg.AssetCheckResult]:
+        from assets.comics.normalise import make_normaliser
+
+        normaliser = make_normaliser(system, database, owner_database)
+        found = [normaliser.reconcile(day) for day in landing_days(context)]
+        problems = [f"{day.landing_day}: {problem}" for day in found for problem in day.problems]
+        yield result_of(context, normalised, "counts_reconcile", problems, blocks=True)
+
+    @dg.multi_asset_check(
+        name="comics__aggregated__checks", specs=[spec(aggregated, "equals_recomputation", sample, calendar)]
+    )
+    def aggregated_checks(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> Iterator[dg.AssetCheckResult]:
+        from assets.comics.recompute import recompute_sample
+
+        seed = landing_days(context)[-1].toordinal()
+        problems = recompute_sample(database, count=SAMPLE_GROUPS, seed=seed)
+        yield result_of(context, aggregated, "equals_recomputation", problems)
+
+    return [normalised_checks, aggregated_checks]
+
+
 def _inputs(system: System, view: str) -> list[dg.AssetKey]:
     """The views and tables beside the price statistics that a view is made of."""
     return [dg.AssetKey([system.name, name]) for name in lineage.VIEW_INPUTS.get(view, ())]
 
 
-def _spec(
-    system: System, table: str, deps: list[dg.AssetKey], columns: dg.TableColumnLineage
-) -> dg.AssetSpec:
+def _spec(system: System, table: str, deps: list[dg.AssetKey], columns: Mapping[str, str]) -> dg.AssetSpec:
     return dg.AssetSpec(deps=deps, **_labels(system, table, columns))
 
 
-def _labels(system: System, table: str, columns: dg.TableColumnLineage) -> dict[str, Any]:
+def _labels(system: System, table: str, columns: Mapping[str, str]) -> dict[str, Any]:
     declared = system.tables.get(table)
     return {
         "key": dg.AssetKey([system.name, table]),
         "description": declared.description if declared else lineage.VIEW_DESCRIPTIONS[table],
-        "metadata": table_metadata(system, table) | {COLUMN_LINEAGE: columns},
+        "metadata": table_metadata(system, table) | {COLUMN_LINEAGE: written_lineage(system.name, columns)},
         "freshness_policy": freshness(system, table),
         **labels(system, "postgresql", "sql"),
     }

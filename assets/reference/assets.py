@@ -27,12 +27,12 @@ def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -
         database: dg.ResourceParam[Database],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult[None]:
-        from pipelines.normalisation.fx import load_rates
+        from assets.reference.rates import count_rates, load_rates_of_new_file
 
-        load = load_rates(database, settings.fx_rates_file, context.run.run_id)
+        load = load_rates_of_new_file(database, settings.fx_rates_file, context.run.run_id)
         return dg.MaterializeResult(
             metadata={
-                "dagster/row_count": load.rows_read,
+                "dagster/row_count": count_rates(database),
                 "rows_read": load.rows_read,
                 "rows_written": load.rows_written,
                 "rows_changed": load.rows_changed,

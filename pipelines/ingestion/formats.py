@@ -10,10 +10,10 @@ import csv
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
+from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 
 MAX_LINE_BYTES = 16 << 20
@@ -293,7 +293,7 @@ class JsonRecords:
                 yield fault
                 continue
             try:
-                item = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+                item = read_json(text)
             except (ValueError, RecursionError) as error:
                 yield BadRecord(
                     "malformed",
@@ -311,10 +311,6 @@ class JsonRecords:
             if not known.issuperset(item) and len(self.unknown) < 1000:
                 self.unknown.update(item.keys() - known)
             yield [item.get(name) for name in wanted]
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 class ParquetRecords:
@@ -365,7 +361,7 @@ class ParquetRecords:
                         None,
                     )
                     yield fault if fault is not None else row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise UnreadableFileError(
                 "unreadable", f"its data is damaged ({error})", "land it again"
             ) from None

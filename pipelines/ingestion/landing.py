@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipelines.catalog.model import Feed
 from resources.errors import UserError
-from resources.object_store import ObjectInfo, ObjectStore
+from resources.object_store import ObjectInfo, ObjectStore, is_carried
 
 
 def landing_days(store: ObjectStore, feed: Feed) -> list[dt.date]:
@@ -27,6 +27,15 @@ def strange_folders(store: ObjectStore, feed: Feed) -> list[str]:
 def files_of_day(store: ObjectStore, feed: Feed, landing_day: dt.date) -> Iterator[ObjectInfo]:
     """The landed files of a day, by name."""
     return store.list(f"{feed.prefix}{landing_day.isoformat()}/")
+
+
+def names_out_of_reach(store: ObjectStore, feed: Feed, landing_day: dt.date) -> list[str]:
+    """Landed files that the store cannot hand out because of their names, in words with the remedy."""
+    folder = f"{feed.prefix}{landing_day.isoformat()}/"
+    return [
+        f"{name!r} was not read: the object store cannot carry that name; rename the file and run the day again"
+        for name in store.unreachable_names(folder)
+    ]
 
 
 def land_file(
@@ -48,6 +57,11 @@ def land_file(
         raise UserError(
             f"{landing_day} is before feed {feed.key_name} starts ({feed.starts_on}); "
             "choose a later --date, or move `starts_on` in its system.yaml"
+        )
+    if not is_carried(path.name):
+        raise UserError(
+            f"{path.name!r} cannot be landed under that name; rename it: no control characters, valid UTF-8, "
+            "and no # with digits at the end"
         )
     target = f"{feed.prefix}{landing_day.isoformat()}/{path.name}"
     present = store.head(target)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import psycopg
-
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
@@ -24,7 +22,7 @@ from pipelines.ingestion.errors import (
     UnreadableFileError,
 )
 from pipelines.ingestion.formats import CsvRecords, JsonRecords, Records, open_records
-from pipelines.ingestion.landing import files_of_day
+from pipelines.ingestion.landing import files_of_day, names_out_of_reach
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
 from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import (
@@ -56,17 +54,39 @@ class Loader:
         """The asset whose day results these are: `<system>/<table>`."""
         return f"{self.system.name}/{self.feed.table}"
 
+    @property
+    def feed_asset(self) -> str:
+        """The landing zone of this feed, under which its own day results stand."""
+        return _landing_asset(self.feed)
+
+    def record(
+        self,
+        connection: Connection,
+        landing_day: dt.date,
+        outcome: str,
+        counts: dict[str, int],
+        problems: Sequence[str],
+    ) -> None:
+        """Note what became of a landing day of the feed; the table's day is the worst of all its feeds' days."""
+        record_day(connection, self.feed_asset, landing_day, outcome, counts, problems, self.run_id)
+        feeds = [_landing_asset(feed) for feed in self.system.feeds_of(self.feed.table)]
+        connection.execute(
+            QUERIES["combine_feeds"],
+            {"asset": self.asset, "feeds": feeds, "landing_day": landing_day, "run_id": self.run_id},
+        )
+
     def load_day(self, landing_day: dt.date) -> DayLoad:
         """Load every file of a landing day that is not loaded yet. Idempotent; bad data never raises.
 
         Each file is a transaction of its own. Records the outcome in `longbox.day_results`. Raises `LongboxError`
         when the store or the database is away; what was committed before stays, running again completes.
         """
-        vanished: list[str] = []
+        vanished: list[str] = []  # or never within reach
         files: list[FileLoad] = []
         with self.database.connection() as connection:
             target = self.target(connection)
             earlier = _loads_of_day(connection, target.feed_id, landing_day)
+        vanished += names_out_of_reach(self.store, self.feed, landing_day)
         for info in files_of_day(self.store, self.feed, landing_day):
             name = info.path.removeprefix(f"{self.feed.prefix}{landing_day.isoformat()}/")
             seen = _unchanged(earlier.get(name, []), info, self.feed.version)
@@ -242,16 +262,12 @@ class Loader:
                 f"{name} is quarantined whole ({reason}: {detail})" for name, reason, detail in faults
             ]
             result = DayLoad(landing_day, tuple(files), *totals, problems=(*problems, *vanished))
-            record_day(
-                connection,
-                self.asset,
-                landing_day,
-                result.outcome,
-                result.counts(),
-                result.problems,
-                self.run_id,
-            )
+            self.record(connection, landing_day, result.outcome, result.counts(), result.problems)
         return result
+
+
+def _landing_asset(feed: Feed) -> str:
+    return f"landing/{feed.key_name}"
 
 
 def record_day(
@@ -277,7 +293,7 @@ def load_days(
         result: DayLoad | DayFailure
         try:
             result = loader.load_day(day)
-        except (LongboxError, psycopg.Error) as error:
+        except Exception as error:  # whatever one day's files do to a parser, the other days go on
             result = DayFailure(day, error)
             _record_failure(loader, result)
         results.append(result)
@@ -290,15 +306,7 @@ def _record_failure(loader: Loader, failure: DayFailure) -> None:
     try:
         with loader.database.connection() as connection:
             problems = [f"{type(failure.error).__name__}: {failure.error}"]
-            record_day(
-                connection,
-                loader.asset,
-                failure.landing_day,
-                "failed",
-                {},
-                problems,
-                loader.run_id,
-            )
+            loader.record(connection, failure.landing_day, "failed", {}, problems)
     except LongboxError:
         return  # the database itself is away: the caller reports the day all the same
 

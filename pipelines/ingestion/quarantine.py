@@ -6,13 +6,14 @@ Nothing is ever deleted here: a row changes its state.
 
 import csv
 import datetime as dt
-import json
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from pipelines.catalog.model import Feed
 from pipelines.ingestion.binding import FaultyColumn, bind, known_names
+from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
@@ -125,7 +126,9 @@ def _replay_load(
     target = loader.target(connection)
     connection.execute(QUERIES["lock_feed"], {"feed_id": target.feed_id})
     load = connection.execute(QUERIES["load_to_replay"], {"load_id": load_id}).fetchone()
-    landing_day, file_name, content_hash, header = cast(tuple[dt.date, str, bytes, dict[str, Any]], load)
+    landing_day, file_name, content_hash, header, judged_on = cast(
+        tuple[dt.date, str, bytes, dict[str, Any], dt.date], load
+    )
     rows = cast(
         list[tuple[int, int, int, str, str]],
         connection.execute(QUERIES["rows_to_replay"], {"load_id": load_id, "ids": ids}).fetchall(),
@@ -134,7 +137,8 @@ def _replay_load(
     for names, group in _by_header(rows, header, loader.feed, known_names(loader.feed, target.shape)):
         new, known, kept = _replay_rows(
             connection, loader, target, names, group,
-            load_id=load_id, landing_day=landing_day, file_name=file_name, file_key=content_hash.hex(),
+            load_id=load_id, landing_day=landing_day, judged_on=judged_on, file_name=file_name,
+            file_key=content_hash.hex(),
         )  # fmt: skip
         loaded, duplicate, remaining = loaded + new, duplicate + known, remaining + kept
     connection.execute(
@@ -146,7 +150,8 @@ def _replay_load(
 
 def _replay_rows(
     connection: Connection, loader: Loader, target: Target, names: Sequence[str],
-    group: "Sequence[tuple[int, int, int, Any]]", *, load_id: int, landing_day: dt.date, file_name: str, file_key: str,
+    group: "Sequence[tuple[int, int, int, Any]]", *, load_id: int, landing_day: dt.date, judged_on: dt.date,
+    file_name: str, file_key: str,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Replay rows that share a header. Returns how many loaded, were known, and stay."""
     table = loader.system.tables[loader.feed.table]
@@ -157,7 +162,7 @@ def _replay_rows(
             table,
             target.shape,
             names,
-            landing_day=landing_day,
+            landing_day=judged_on,
             file_key=file_key,
         )
     except UnreadableFileError:
@@ -198,20 +203,20 @@ def _by_header(
 ) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]]]]":
     """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows."""
     as_landed: list[tuple[int, int, int, Any]] = []
-    by_name: list[tuple[int, int, int, Any]] = []
+    refused: list[tuple[int, int, int, Any]] = []
     landed_names = {column: landed for landed, column in feed.columns.items()}
     for quarantine_id, ordinal, line, reason, text in rows:
         place = (quarantine_id, ordinal, line)
         if reason == "refused_by_table":  # its text is the row as the table was to get it
-            by_name.append((*place, _json_record(text, wanted, landed_names)))
+            refused.append((*place, _json_record(text, wanted, landed_names)))
         elif header["format"] == "csv":
             as_landed.append((*place, _csv_record(text, header)))
         else:
-            by_name.append((*place, _json_record(text, wanted, {})))
+            as_landed.append((*place, _json_record(text, header["names"], {})))
     if as_landed:
         yield header["names"], as_landed
-    if by_name:
-        yield wanted, by_name
+    if refused:
+        yield wanted, refused
 
 
 def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
@@ -224,7 +229,7 @@ def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
     try:
         record = next(
             csv.reader(
-                text.splitlines(keepends=True),
+                io.StringIO(text, newline=""),
                 delimiter=header["delimiter"],
                 strict=True,
             ),
@@ -249,7 +254,7 @@ def _json_record(
     text: str, wanted: Sequence[str], landed_names: Mapping[str, str]
 ) -> "list[Any] | BadRecord":
     try:
-        item = json.loads(text)
+        item = read_json(text)
     except ValueError as error:
         return BadRecord(
             "malformed",

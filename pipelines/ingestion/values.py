@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from pipelines.ingestion.canonical_json import read_json, write_json
 from pipelines.ingestion.errors import BadValue
 
 Value = Any  # what a file format yields: str, bool, int, Decimal, date, datetime, list, dict, bytes
@@ -177,6 +178,8 @@ def _integer(limit: int, value: Value) -> str:
 
 
 def _whole(value: float | Decimal) -> int:
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() > 25:  # int() would write it out
+        raise BadValue("out_of_range", f"{value} does not fit the column", "check the exponent")
     try:
         return int(value)
     except (OverflowError, ValueError):
@@ -249,15 +252,8 @@ def _uuid(value: Value) -> str:
 
 def _jsonb(value: Value) -> str:
     try:
-        parsed = json.loads(value, parse_constant=_no_constant) if isinstance(value, str) else value
-        text = json.dumps(
-            parsed,
-            sort_keys=True,
-            ensure_ascii=False,
-            separators=(",", ":"),
-            default=_json_default,
-        )
-    except (ValueError, RecursionError, TypeError) as error:
+        text = write_json(read_json(value) if isinstance(value, str) else value)
+    except (ValueError, RecursionError) as error:
         raise BadValue("wrong_type", f"{shown(value)} is not JSON ({error})", "write valid JSON") from None
     if "\\u0000" in text or _has_surrogate(text):
         raise BadValue(
@@ -266,16 +262,6 @@ def _jsonb(value: Value) -> str:
             "remove it in the feed",
         )
     return escape(text)
-
-
-def _json_default(value: Value) -> Value:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return str(value)
-
-
-def _no_constant(name: str) -> Value:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _has_surrogate(text: str) -> bool:

@@ -119,6 +119,7 @@ class ChunkWriter:
             columns=names,
             values=_values(target.shape, self._columns),
         )
+        connection.execute(QUERIES["drop_staging"])
         connection.execute(QUERIES.compose("create_staging", table=target.identifier, columns=names))
         connection.execute(QUERIES["create_known"])
 

@@ -143,10 +143,12 @@ def test_a_file_that_lands_starts_its_day_once(platform: Platform) -> None:
             platform.succeed(str(run["runId"]))
         assert platform.daily.count("comics.pricing_data_normalized") == 50
         ended = dt.datetime.now(dt.UTC).timestamp()
-        quiet = wait_until(
-            lambda: next((t for t in platform.client.sensor_ticks("landing_sensor") if t["timestamp"] > ended and t["status"] == "SKIPPED"), None),
-            seconds=90, poll_seconds=0.5,
-        )  # fmt: skip
+
+        def quiet_tick() -> dict[str, object] | None:
+            ticks = platform.client.sensor_ticks("landing_sensor")
+            return next((t for t in ticks if t["timestamp"] > ended and t["status"] == "SKIPPED"), None)
+
+        quiet = wait_until(quiet_tick, seconds=90, poll_seconds=0.5)
         assert quiet is not None, platform.client.sensor_ticks("landing_sensor")
         assert "has been read" in str(quiet["skipReason"])
         assert len(launched() or []) == 2

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from psycopg import sql
 
+from pipelines.catalog.partitions import list_partitions
 from pipelines.catalog.shape import table_shapes
 from resources.cache import Cache
 from resources.settings import Settings
@@ -185,6 +187,29 @@ def test_a_duplicate_under_another_name_is_accounted_for(daily: Daily) -> None:
     daily.land("2026-10-02", "b.csv", csv_of("ebay,1,X-Men #1,,10,USD,2026-09-30T10:00:00Z,"))
     assert daily.run("2026-10-01", "2026-10-02").success
     assert daily.count("comics.pricing_data_raw") == 1
+
+
+def test_maintenance_makes_partitions_that_are_missing_ahead(daily: Daily) -> None:
+    before = partitions(daily)
+    with daily.owner.connection() as connection:
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("comics", before[-1])))
+    result = daily.run_job("maintenance")
+    assert result.success
+    assert checks(result) == {"platform/partitions:no_gaps": True}
+    assert partitions(daily) == before
+
+
+def test_a_stretch_without_partitions_is_told_and_fails_no_run(daily: Daily) -> None:
+    daily.land("2026-10-02", "a.csv", sales("2024-05-04", 1))
+    assert daily.run("2026-10-02", assets=[RAW]).success
+    result = daily.run_job("maintenance")
+    assert result.success
+    assert checks(result) == {"platform/partitions:no_gaps": False}
+
+
+def partitions(daily: Daily) -> list[str]:
+    with daily.owner.connection() as connection:
+        return [found.name for found in list_partitions(connection, "comics", "pricing_data_raw")]
 
 
 class _FailingStore:

@@ -5,13 +5,16 @@ import gzip
 import io
 import itertools
 import threading
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.ingestion import DayFailure, load_days, reconcile, writer
+from pipelines.ingestion import DayFailure, Loader, land_file, load_days, reconcile, writer
 from pipelines.ingestion.quarantine import dismiss, list_quarantine, replay
+from resources.errors import UserError
 from resources.object_store import ObjectStore
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
@@ -358,3 +361,109 @@ def test_two_runs_of_the_same_day_at_once_load_every_row_once(shop):
     assert len(loads) == 3 and len(shop.current()) == 350
     assert account(shop.load(DAY)) == (600, 350, 250, 0)
     assert reconcile(shop.database, shop.feed, dt.date(2026, 10, 30)).problems == ()
+
+
+TWO_FEEDS = SHOP_YAML.replace(
+    "tables:\n",
+    "  returns:\n    table: sales\n    columns: {id: sale_id}\n    key: [shop, sale_id]\n"
+    "    derive: {sold_on: utc_date(sold_at)}\n    starts_on: 2026-01-01\ntables:\n",
+)
+
+
+def test_the_day_of_a_table_is_as_good_as_the_worst_of_its_feeds(database_url, object_store_url, tmp_path):
+    shop = open_shop(database_url, object_store_url, tmp_path, TWO_FEEDS)
+    shop.land(DAY, "a.csv.gz", gzip.compress(sales(range(3)).encode())[:-9])
+    shop.store.put(f"landing/shop/returns/{DAY}/b.csv", sales(range(5, 7)).encode())
+    for feed in shop.system.feeds_of("sales"):
+        Loader(shop.database, shop.owner, shop.store, shop.system, feed).load_day(dt.date.fromisoformat(DAY))
+    found = shop.rows("SELECT asset, outcome, counts->>'loaded_rows' FROM longbox.day_results ORDER BY 1")
+    shop.close()
+    assert found == [
+        ("landing/shop/returns", "complete", "2"),
+        ("landing/shop/sales", "incomplete", "0"),
+        ("shop/sales", "incomplete", "2"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["sales#1", "sales.csv#22", "two\nlines.csv", "caf\udce9.csv"])
+def test_a_file_whose_name_the_store_cannot_carry_is_named_and_stops_no_other(shop, name):
+    shop.land(DAY, "ok.csv", sales(range(3)))
+    folder = Path(urlsplit(shop.store.url).path) / shop.feed.prefix / DAY
+    (folder / name).write_text(sales(range(5)))
+    load = shop.load(DAY)
+    assert account(load) == (3, 3, 0, 0)
+    assert load.outcome == "incomplete"
+    assert "rename" in load.problems[0]
+    with pytest.raises(UserError, match="rename it"):
+        land_file(shop.store, shop.feed, folder / name, dt.date.fromisoformat(DAY))
+
+
+def test_a_number_of_a_billion_digits_costs_one_row_and_no_time(shop):
+    shop.reload(SHOP_YAML.replace("extra: jsonb", "extra: jsonb\n      pieces: integer"))
+    row = '{"shop":"north","id":"%s","price":1,"sold_at":"2026-10-29",%s}\n'
+    shop.land(
+        DAY,
+        "a.jsonl",
+        row % (1, '"pieces":1e999999999') + row % (2, '"extra":{"a":1e999999999}') + row % (3, '"pieces":4'),
+    )
+    assert account(shop.load(DAY)) == (3, 1, 0, 2)
+
+
+def test_a_parquet_time_beyond_the_calendar_puts_only_its_file_aside(shop):
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table(
+            {"shop": ["n"], "id": ["1"], "price": [1.0], "sold_at": pa.array([10**18], pa.timestamp("us"))}
+        ),
+        buffer,
+    )
+    shop.land(DAY, "a.parquet", buffer.getvalue())
+    shop.land(DAY, "b.csv", sales(range(2)))
+    load = shop.load(DAY)
+    assert account(load) == (2, 2, 0, 0)
+    assert load.outcome == "incomplete"
+
+
+def test_a_replay_keeps_every_digit_and_every_kind_of_row(shop):
+    wide = SHOP_YAML.replace("extra: jsonb", 'extra: jsonb\n      big: "numeric(30,2)"')
+    shop.reload(wide.replace("{greater_than: 0}}", "{greater_than: 0}, item: {max_length: 3}}"))
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales ADD CONSTRAINT cheap CHECK (sale_id <> '9')")
+    row = '{"shop":"north","id":"%s","item":"%s","price":1,"big":12345678901234567890.12,"sold_at":"2026-10-29"}\n'
+    shop.land(DAY, "a.jsonl", row % (1, "chair") + row % (9, "x"))
+    strange = ("north", "2", "a\u2028b\x85cd", "5", "2026-10-29")
+    shop.land(DAY, "b.csv", csv_of(strange, ("north", "9", "y", "6", "2026-10-29")))
+    assert account(shop.load(DAY)) == (4, 0, 0, 4)
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales DROP CONSTRAINT cheap")
+    shop.reload(wide)
+    result = replay(shop.loader())
+    assert (result.loaded, result.remaining) == (4, 0)
+    found = shop.rows("SELECT sale_id, item, big::text FROM shop.sales ORDER BY 1, 3")
+    big = "12345678901234567890.12"
+    assert found[:3] == [("1", "chair", big), ("2", "a\u2028b\x85cd", None), ("9", "x", big)]
+
+
+def test_rows_that_landed_too_early_load_on_replay_once_their_file_lands_on_its_day(shop):
+    shop.land("2026-10-20", "a.csv", sales(range(3)))
+    assert account(shop.load("2026-10-20")) == (3, 0, 0, 3)
+    shop.land(DAY, "a.csv", sales(range(3)))
+    shop.load(DAY)
+    result = replay(shop.loader())
+    assert (result.loaded, result.remaining) == (3, 0)
+    assert len(shop.current()) == 3
+
+
+def test_an_unforeseen_error_of_one_day_does_not_stop_the_others(shop, monkeypatch):
+    for day in ("2026-10-29", DAY):
+        shop.land(day, "a.csv", sales([int(day[-2:])]))
+    load = Loader._load_file
+
+    def unforeseen(self, target, info, name, landing_day):
+        if landing_day.day == 29:
+            raise ZeroDivisionError("a parser nobody thought of")
+        return load(self, target, info, name, landing_day)
+
+    monkeypatch.setattr(Loader, "_load_file", unforeseen)
+    results = load_days(shop.loader(), [dt.date(2026, 10, 29), dt.date(2026, 10, 30)])
+    assert [result.outcome for result in results] == ["failed", "complete"]

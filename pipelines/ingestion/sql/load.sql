@@ -52,6 +52,10 @@ WHERE load_id = %(load_id)s
 -- The same content under the same name and day, written again: remember the new object, so that it is not read again.
 UPDATE longbox.loads SET object_e_tag = %(object_e_tag)s, object_bytes = %(object_bytes)s WHERE load_id = %(load_id)s
 
+-- name: drop_staging
+-- A second writer in one transaction (a replay of two kinds of rows) begins afresh.
+DROP TABLE IF EXISTS pg_temp.ingest_rows, pg_temp.ingest_known
+
 -- name: create_staging
 -- The rows of one chunk, typed like the table but without its constraints; and what the registry knows of them.
 CREATE TEMP TABLE ingest_rows ON COMMIT DROP AS
@@ -184,3 +188,23 @@ ON CONFLICT (asset, landing_day) DO UPDATE
 -- Quarantined rows that are still accounted as such: open ones, and those an operator dismissed.
 SELECT count(*) FROM longbox.quarantine
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NOT NULL AND status <> 'replayed'
+
+-- name: combine_feeds
+-- The day of a table that several feeds load is as good as the worst of them; counts add up, problems are all named.
+INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
+SELECT %(asset)s, %(landing_day)s,
+       CASE WHEN bool_or(outcome = 'failed') THEN 'failed'
+            WHEN bool_or(outcome = 'incomplete') THEN 'incomplete' ELSE 'complete' END,
+       (SELECT coalesce(jsonb_object_agg(name, total), '{}')
+        FROM (SELECT entry.key AS name, sum(entry.value::bigint) AS total
+              FROM longbox.day_results part, jsonb_each_text(part.counts) AS entry
+              WHERE part.asset = ANY (%(feeds)s) AND part.landing_day = %(landing_day)s GROUP BY entry.key) totals),
+       (SELECT coalesce(jsonb_agg(problem), '[]')
+        FROM longbox.day_results part, jsonb_array_elements(part.problems) AS problem
+        WHERE part.asset = ANY (%(feeds)s) AND part.landing_day = %(landing_day)s),
+       %(run_id)s
+FROM longbox.day_results
+WHERE asset = ANY (%(feeds)s) AND landing_day = %(landing_day)s
+ON CONFLICT (asset, landing_day) DO UPDATE
+   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
+       finished_at = now()

@@ -36,7 +36,11 @@ WHERE f.system || '/' || f.feed = %(feed)s AND q.status = 'open' AND q.line IS N
 ORDER BY q.load_id
 
 -- name: load_to_replay
-SELECT landing_day, file_name, content_hash, header FROM longbox.loads WHERE load_id = %(load_id)s
+-- A file that landed again on a later day is judged by that day: what was of the future is no longer.
+SELECT l.landing_day, l.file_name, l.content_hash, l.header,
+       (SELECT max(again.landing_day) FROM longbox.loads again
+        WHERE again.feed_id = l.feed_id AND again.content_hash = l.content_hash)
+FROM longbox.loads l WHERE l.load_id = %(load_id)s
 
 -- name: rows_to_replay
 SELECT quarantine_id, ordinal, line, reason, raw_text FROM longbox.quarantine
