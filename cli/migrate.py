@@ -11,6 +11,7 @@ import typer
 from resources.errors import UserError
 
 if TYPE_CHECKING:
+    from cli.session import Session
     from pipelines.migration import DownResult, MigrationResult, RevisionStatus
 
 _REMEDIES = {
@@ -61,6 +62,18 @@ def migrate(
             typer.echo(migration.plan(url, folders) or "-- nothing to do: the database is up to date")
         else:
             _print_result(migration.migrate(url, folders, report=_report))
+            _check_catalogue(current)
+
+
+def _check_catalogue(current: "Session") -> None:
+    """Hold what the systems declare against the tables that migrations made. Raises `CatalogError` with every fault."""
+    from pipelines.catalog.check import check_against_database
+    from pipelines.catalog.errors import CatalogError
+
+    with current.database.connection() as connection:
+        problems = check_against_database(connection, current.catalog)
+    if problems:
+        raise CatalogError(problems)
 
 
 def _refuse_contradictions(*, dry_run: bool, show_status: bool, down: str | None, yes: bool) -> None:

@@ -91,3 +91,15 @@ def test_going_down_needs_a_yes(
 )
 def test_options_that_contradict_each_other_exit_with_2(shop: Shop, arguments: tuple[str, ...]) -> None:
     assert longbox(*arguments) == 2
+
+
+def test_what_the_yaml_says_of_a_migrated_table_is_held_against_the_table(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shop.folder / "system.yaml").write_text(
+        "system: shop\nfeeds:\n  arrivals: {table: goods, key: [idd], starts_on: 2026-01-01}\ntables:\n  goods: {}\n"
+    )
+    assert longbox() == 2
+    told = capsys.readouterr().err
+    assert "feeds.arrivals.key" in told
+    assert "idd" in told
