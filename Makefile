@@ -13,7 +13,7 @@ EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test lint format lock clean
+.PHONY: help setup setup-dev demo test faults lint format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: setup ## Start everything, run the main job on the bundled sample, keep th
 test: setup-dev ## Lint, types, import rules, all tests and their coverage (ARGS="tests/unit -k name": only those tests)
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(EVERY_TEST))
+
+faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
+	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
 
 lint: setup-dev ## Lint, formatting, types and import rules
 	@$(BIN)/ruff check .
