@@ -172,7 +172,7 @@ def _unit_of_partitions(table: SurveyedTable) -> PartitionUnit:
     lengths = sorted(
         (partition.upper - partition.lower).days
         for partition in table.partitions
-        if datetime.MINYEAR < partition.lower.year and partition.upper.year < datetime.MAXYEAR
+        if partition.lower.year > datetime.MINYEAR and partition.upper.year < datetime.MAXYEAR
     )
     middle = lengths[len(lengths) // 2] if lengths else 30
     return min(_UNIT_DAYS, key=lambda unit: abs(unit[1] - middle))[0]
