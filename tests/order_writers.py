@@ -31,6 +31,7 @@ CREATE TABLE shop.orders (
 CREATE INDEX orders_by_note ON shop.orders (lower(note) DESC) WHERE note IS NOT NULL;
 COMMENT ON TABLE shop.orders IS 'One order';
 COMMENT ON COLUMN shop.orders.note IS 'What the customer said';
+GRANT USAGE ON SCHEMA shop TO {role};
 GRANT SELECT ON shop.orders TO {role};
 GRANT UPDATE (note) ON shop.orders TO {role};
 CREATE VIEW shop.large WITH (security_barrier=true) AS SELECT id, total FROM shop.orders WHERE total > 500;
@@ -77,7 +78,9 @@ class Writers:
 
     def run(self, number: int) -> None:
         chance = random.Random(self._seed + number)
-        isolation = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ][number % 2]
+        isolation = [psycopg.IsolationLevel.READ_COMMITTED, psycopg.IsolationLevel.REPEATABLE_READ][
+            number % 2
+        ]
         try:
             with psycopg.connect(self._url, options=f"-c lock_timeout={LOCK_TIMEOUT}") as connection:
                 connection.isolation_level = isolation
@@ -129,15 +132,16 @@ def _write_once(connection: "psycopg.Connection[tuple[object, ...]]", chance: ra
     ).fetchone()
     if row is None:
         return
-    if kind < 0.7:
-        statements = ["UPDATE {} SET note = %(text)s WHERE id = %(id)s"]
-    elif kind < 0.85:
-        statements = ["UPDATE {} SET placed_at = %(at)s WHERE id = %(id)s"]
-    else:
-        statements = ["DELETE FROM {} WHERE id = %(id)s"]
-    for statement in statements:
-        for table in ("shop.orders", "shop.shadow"):
-            connection.execute(statement.format(table), {"id": row[0], "at": at, "text": f"n{chance.random()}"})
+    changes = {
+        0.7: "UPDATE {} SET note = %(text)s WHERE id = %(id)s",
+        0.85: "UPDATE {} SET placed_at = %(at)s WHERE id = %(id)s",
+    }
+    statement = next(
+        (text for below, text in changes.items() if kind < below), "DELETE FROM {} WHERE id = %(id)s"
+    )
+    values = {"id": row[0], "at": at, "text": f"n{chance.random()}"}
+    for table in ("shop.orders", "shop.shadow"):
+        connection.execute(statement.format(table), values)
 
 
 @contextlib.contextmanager

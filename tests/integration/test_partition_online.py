@@ -14,7 +14,9 @@ from tests.order_writers import difference, is_partitioned, open_shop, writing
 
 def orders(url: str, **options: object) -> Repartition:
     clock = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
-    return Repartition(url, "shop", "orders", clock=lambda: clock, batch_rows=300, sleep=lambda _: None, **options)
+    return Repartition(
+        url, "shop", "orders", clock=lambda: clock, batch_rows=300, sleep=lambda _: None, **options
+    )
 
 
 def build(url: str, **options: object) -> Repartition:
@@ -46,8 +48,12 @@ def test_writers_go_on_through_build_switch_undo_switch_and_finish_and_no_row_is
     assert result.verdict.rows == value(database_url, "SELECT count(*) FROM shop.shadow")
     assert difference(database_url) == 0
     assert value(database_url, "SELECT count(*) FROM pg_namespace WHERE nspname ~ '^longbox_(new|old)'") == 0
-    entry = execute(database_url, "SELECT relation, policy, affected_rows, proof->>'content_hash' FROM longbox.ledger")
-    assert entry == [("shop.orders", "longbox partition --finish", result.verdict.rows, result.verdict.content_hash)]
+    entry = execute(
+        database_url, "SELECT relation, policy, affected_rows, proof->>'content_hash' FROM longbox.ledger"
+    )
+    assert entry == [
+        ("shop.orders", "longbox partition --finish", result.verdict.rows, result.verdict.content_hash)
+    ]
 
 
 def test_undone_before_the_switch_the_database_is_as_it_was(database_url: str) -> None:
@@ -67,12 +73,15 @@ def test_the_partitioned_table_has_keys_sequences_grants_comments_views_and_fore
     work = build(database_url)
     work.switch()
     row = execute(
-        database_url, "INSERT INTO shop.orders (user_id, total) VALUES (1, 900) RETURNING id, number, note, twice"
+        database_url,
+        "INSERT INTO shop.orders (user_id, total) VALUES (1, 900) RETURNING id, number, note, twice",
     )
     assert row == [(int(str(last)) + 1, 3001, "none", 1800)]
     assert value(database_url, "SELECT count(*) FROM shop.large WHERE total = 900", role=clerk) == 4
     assert value(database_url, "SELECT obj_description('shop.orders'::regclass)") == "One order"
-    assert value(database_url, "SELECT col_description('shop.orders'::regclass, 7)") == "What the customer said"
+    assert (
+        value(database_url, "SELECT col_description('shop.orders'::regclass, 7)") == "What the customer said"
+    )
     execute(database_url, "UPDATE shop.orders SET note = 'x' WHERE id = 5", role=clerk)
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         execute(database_url, "DELETE FROM shop.orders", role=clerk)
@@ -80,12 +89,22 @@ def test_the_partitioned_table_has_keys_sequences_grants_comments_views_and_fore
         execute(database_url, "INSERT INTO shop.orders (user_id, total) VALUES (999, 1)")
     with pytest.raises(psycopg.errors.CheckViolation):
         execute(database_url, "INSERT INTO shop.orders (user_id, total) VALUES (1, -1)")
-    definitions = [str(row[0]) for row in execute(
-        database_url, "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'shop.orders'::regclass ORDER BY 1")]
+    definitions = [
+        str(row[0])
+        for row in execute(
+            database_url,
+            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'shop.orders'::regclass ORDER BY 1",
+        )
+    ]
     assert any("orders_pkey" in text and "(id, placed_at)" in text for text in definitions)
     assert any("orders_by_note" in text and "lower(note) DESC" in text for text in definitions)
-    assert value(database_url, "SELECT bool_and(convalidated) FROM pg_constraint WHERE conname = 'orders_user'") is True
-    execute(database_url, "DELETE FROM shop.users WHERE id = 40")  # cascades into the partitions, and only there
+    assert (
+        value(database_url, "SELECT bool_and(convalidated) FROM pg_constraint WHERE conname = 'orders_user'")
+        is True
+    )
+    execute(
+        database_url, "DELETE FROM shop.users WHERE id = 40"
+    )  # cascades into the partitions, and only there
     work.undo()
     assert value(database_url, "SELECT count(*) FROM shop.orders WHERE user_id = 40") == 0
     assert execute(database_url, "SELECT note FROM shop.orders WHERE id = 5") == [("x",)]
@@ -101,8 +120,13 @@ def test_a_truncate_is_carried_over_in_both_directions(database_url: str, is_swi
     if is_switched:
         work.switch()
     execute(database_url, "INSERT INTO shop.orders (user_id, total) VALUES (1, 1)")
-    execute(database_url, "TRUNCATE shop.orders; INSERT INTO shop.orders (user_id, total) VALUES (2, 2), (3, 3)")
-    execute(database_url, "TRUNCATE shop.shadow; INSERT INTO shop.shadow SELECT id, placed_at, total, note FROM shop.orders")
+    execute(
+        database_url, "TRUNCATE shop.orders; INSERT INTO shop.orders (user_id, total) VALUES (2, 2), (3, 3)"
+    )
+    execute(
+        database_url,
+        "TRUNCATE shop.shadow; INSERT INTO shop.shadow SELECT id, placed_at, total, note FROM shop.orders",
+    )
     assert work.sync().verdict is not None
     (work.undo if is_switched else work.switch)()
     assert difference(database_url) == 0
@@ -125,7 +149,10 @@ def test_a_partition_truncated_on_its_own_after_the_switch_is_found_by_the_compa
     work = build(database_url)
     work.switch()
     execute(database_url, "TRUNCATE shop.orders_y2026m02")
-    execute(database_url, "DELETE FROM shop.shadow WHERE date_trunc('month', placed_at, 'UTC') = '2026-02-01 00:00+00'")
+    execute(
+        database_url,
+        "DELETE FROM shop.shadow WHERE date_trunc('month', placed_at, 'UTC') = '2026-02-01 00:00+00'",
+    )
     work.undo()
     assert difference(database_url) == 0
 
@@ -154,7 +181,9 @@ def test_values_of_a_unique_column_that_change_hands_are_carried_over(database_u
     assert difference(database_url) == 0
 
 
-def test_a_reader_that_never_ends_makes_the_switch_give_up_by_name_and_changes_nothing(database_url: str) -> None:
+def test_a_reader_that_never_ends_makes_the_switch_give_up_by_name_and_changes_nothing(
+    database_url: str,
+) -> None:
     open_shop(database_url, rows=50)
     work = build(database_url)
     with psycopg.connect(database_url, application_name="a long report") as reader:

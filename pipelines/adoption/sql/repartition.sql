@@ -115,8 +115,8 @@ CREATE TABLE {twin} (LIKE {source} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STA
 ALTER TABLE {table} ADD CONSTRAINT {constraint} {definition};
 
 -- name: create_marks
--- The keys of rows that were written since and are not carried over yet; is_truncate: all rows before it are gone.
-CREATE TABLE {marks} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, is_truncate boolean NOT NULL DEFAULT false,
+-- The keys of rows that were written since and are not carried over yet; longbox_truncate: all rows before it are gone.
+CREATE TABLE {marks} (longbox_mark bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, longbox_truncate boolean NOT NULL DEFAULT false,
   {columns});
 
 -- name: create_mark_function
@@ -125,7 +125,7 @@ CREATE TABLE {marks} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, is_tru
 CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $mark$
 BEGIN
   IF TG_OP = 'TRUNCATE' THEN
-    INSERT INTO {marks} (is_truncate) VALUES (true);
+    INSERT INTO {marks} (longbox_truncate) VALUES (true);
     RETURN NULL;
   END IF;
   IF TG_OP <> 'INSERT' THEN
@@ -166,29 +166,29 @@ SELECT {columns} FROM {source} WHERE {after} AND ({keys}) <= ({upper}) ON CONFLI
 
 -- name: batch_of_marks
 -- Newest of the oldest %(limit)s marks, and the newest TRUNCATE among them.
-SELECT max(id), max(id) FILTER (WHERE is_truncate), count(*) FROM (SELECT id, is_truncate FROM {marks} ORDER BY id LIMIT %(limit)s) AS batch;
+SELECT max(longbox_mark), max(longbox_mark) FILTER (WHERE longbox_truncate), count(*) FROM (SELECT longbox_mark, longbox_truncate FROM {marks} ORDER BY longbox_mark LIMIT %(limit)s) AS batch;
 
 -- name: count_marks
-SELECT count(*) FROM (SELECT FROM {marks} LIMIT %(limit)s) AS some;
+SELECT count(*) FROM (SELECT FROM {marks} LIMIT %(limit)s) AS waiting;
 
 -- name: empty_target
 TRUNCATE {target};
 
 -- name: remove_marked
-DELETE FROM {target} AS t USING (SELECT DISTINCT {keys} FROM {marks} WHERE id <= {newest} AND NOT is_truncate) AS m
+DELETE FROM {target} AS t USING (SELECT DISTINCT {keys} FROM {marks} WHERE longbox_mark <= {newest} AND NOT longbox_truncate) AS m
 WHERE {same_key};
 
 -- name: periods_of_marked
 SELECT DISTINCT {period}::text FROM {source}
-WHERE ({keys}) IN (SELECT {keys} FROM {marks} WHERE id <= {newest} AND NOT is_truncate);
+WHERE ({keys}) IN (SELECT {keys} FROM {marks} WHERE longbox_mark <= {newest} AND NOT longbox_truncate);
 
 -- name: insert_marked
 INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE
 SELECT {columns} FROM {source}
-WHERE ({keys}) IN (SELECT {keys} FROM {marks} WHERE id <= {newest} AND NOT is_truncate);
+WHERE ({keys}) IN (SELECT {keys} FROM {marks} WHERE longbox_mark <= {newest} AND NOT longbox_truncate);
 
 -- name: remove_marks
-DELETE FROM {marks} WHERE id <= {newest};
+DELETE FROM {marks} WHERE longbox_mark <= {newest};
 
 -- name: digest_by_period
 -- Count and order-free content hash per period, of the rows that have no mark: those must be equal on both sides.
