@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _NEXT = {
     "verified": "nothing has changed for applications yet; --switch --yes puts the partitioned table in its place, "
     "--undo --yes takes it away",
-    "switched": "applications use the partitioned table; --undo --yes goes back without losing a write, --finish --yes drops "
+    "switched": "applications use the partitioned table; --undo --yes goes back without losing a "
+    "write, --finish --yes drops "
     "the original",
 }
 
@@ -102,7 +103,8 @@ def _tell(work: "Repartition", result: "Result") -> None:
     if result.verdict is not None:
         typer.echo(
             f"{name}: {result.verdict.rows:,} rows in {result.verdict.periods} periods are equal on both sides "
-            f"(hash {result.verdict.content_hash}; {result.verdict.marked} rows written meanwhile are still to be carried over)"
+            f"(hash {result.verdict.content_hash}; {result.verdict.marked} rows written meanwhile "
+            f"are still to be carried over)"
         )
     if result.phase is None:
         typer.echo(f"{name}: done, nothing is under way any more")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deploy.local import leftovers, ports, privileges, report
+from deploy.local import ports, privileges, report
 from deploy.local.state import STOPPED, Home, State, is_locked
 from pipelines.monitoring.diagnosis import OK, PROBLEM, WARNING, Finding, Space, check_space, guarded
 from resources.settings import Settings

@@ -179,12 +179,11 @@ def _unit_of_partitions(table: SurveyedTable) -> PartitionUnit:
 
 
 def _warnings(table: SurveyedTable, is_candidate: bool) -> list[str]:
-    found = []
-    for key in table.keys_in if is_candidate else ():
-        found.append(
-            f"foreign key {key.name} of {key.schema}.{key.table} points at it: a referenced partition cannot be "
-            "detached, drop that key before partitioning or archiving"
-        )
+    found = [
+        f"foreign key {key.name} of {key.schema}.{key.table} points at it: a referenced partition cannot be "
+        "detached, drop that key before partitioning or archiving"
+        for key in (table.keys_in if is_candidate else ())
+    ]
     if is_candidate and not table.shape.primary_key:
         found.append("it has no primary key: `longbox partition` needs one to tell rows apart")
     odd = [c.name for c in table.shape.columns if c.enum_labels is None and not is_known(c.base_type_name)]

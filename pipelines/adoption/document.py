@@ -40,8 +40,10 @@ def compose_document(survey: Survey, advices: Sequence[Advice]) -> str:
     """The text of the system.yaml that adopts the tables of `advices`."""
     carried = [advice for advice in advices if advice.refusal is None]
     lines = [
-        f"# The tables of schema {survey.schema} as they were found; nothing was changed. What is commented out is advice:",
-        "# take the # away where you agree. Longbox reads the tables as roles of its own, so let it (run `longbox migrate`",
+        f"# The tables of schema {survey.schema} as they were found; nothing was changed. What is "
+        f"commented out is advice:",
+        "# take the # away where you agree. Longbox reads the tables as roles of its own, so let it "
+        "(run `longbox migrate`",
         "# first, it makes the roles):",
         f"#   GRANT USAGE ON SCHEMA {survey.schema} TO longbox_app, longbox_reader, longbox_backup;",
         f"#   GRANT SELECT ON ALL TABLES IN SCHEMA {survey.schema} TO longbox_app, longbox_reader, longbox_backup;",

@@ -139,12 +139,15 @@ def _structure(facts: Facts) -> list[str]:
         (not facts["has_default_identity"], "its replica identity is not the default; reset it first"),
         (not facts["key"], "it has no primary key, by which rows are told apart; add one"),
         (bool(facts["rules"]), f"it has rules ({_names(facts['rules'])}); drop them first"),
-        (bool(facts["triggers"]), f"it has triggers of its own ({_names(facts['triggers'])}), which would fire for copied rows; drop "
+        (bool(facts["triggers"]), f"it has triggers of its own ({_names(facts['triggers'])}), which "
+         f"would fire for copied rows; drop "
          "them first and make them again after the switch"),
         (bool(exclusions), f"it has exclusion constraints ({_names(exclusions)}), which cannot hold over partitions"),
-        (bool(facts["referenced_by"]), f"foreign keys point at it ({_names(facts['referenced_by'])}): a referenced partition can "
+        (bool(facts["referenced_by"]), f"foreign keys point at it "
+         f"({_names(facts['referenced_by'])}): a referenced partition can "
          "never be detached; drop those keys first"),
-        (bool(facts["dependents"]), f"these depend on the table itself, not its name: {_names(facts['dependents'])}; drop them, "
+        (bool(facts["dependents"]), f"these depend on the table itself, not its name: "
+         f"{_names(facts['dependents'])}; drop them, "
          "and make them again after the switch"),
     ]  # fmt: skip
     return [text for holds, text in checks if holds]
@@ -161,7 +164,8 @@ def _time_refusal(facts: Facts, time: str) -> list[str]:
         return [f"column {time!r} is generated, and PostgreSQL does not partition by such a column"]
     if column["is_nullable"]:
         return [
-            f"column {time!r} may be NULL, and a row without a time has no partition; fill it, then without a long lock: "
+            f"column {time!r} may be NULL, and a row without a time has no partition; fill it, then "
+            f"without a long lock: "
             f"ALTER TABLE ... ADD CONSTRAINT c CHECK ({time} IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT c, "
             f"ALTER COLUMN {time} SET NOT NULL"
         ]

@@ -37,7 +37,7 @@ _PASSING = (
 
 @dataclass(frozen=True)
 class Job:
-    """The carrying over of one table. `copied_to` is the key of the last row copied, as text; `proof` the last verdict."""
+    """The carrying over of one table. `copied_to` is the key of the last row copied; `proof` the last verdict."""
 
     target: Target
     phase: str

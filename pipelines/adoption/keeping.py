@@ -40,7 +40,7 @@ class Verdict:
 
 
 def copy_rows(connection: AnyConnection, job: Job, step: Step, *, batch_rows: int = BATCH_ROWS) -> Job:
-    """Copy what is left to copy, a transaction a batch, in the order of the primary key; no lock that a writer meets."""
+    """Copy what is left, a transaction a batch, in the order of the primary key; no lock that a writer meets."""
     while job.phase == COPYING:
         with connection.transaction():
             job = _copy_batch(connection, job, batch_rows)
@@ -161,7 +161,8 @@ def _make_partitions(connection: AnyConnection, job: Job, rows: list[tuple[objec
             days.append(datetime.date.fromisoformat(str(row[0])))
         except ValueError:
             raise RefusedError(
-                f"{job.target.name} has rows whose {job.time} is {row[0]}, for which there is no partition; correct them, "
+                f"{job.target.name} has rows whose {job.time} is {row[0]}, for which there is no "
+                f"partition; correct them, "
                 "then ask again"
             ) from None
     ensure_partitions(connection, job.target.work_schema, job.target.table, days, job.unit)
@@ -179,6 +180,7 @@ def _compose(name: str, parts: "dict[str, sql.Composable]") -> sql.Composed:
 
 def _not_unique(job: Job, error: psycopg.Error) -> str:
     return (
-        f"{job.target.name} holds rows that the other table cannot hold together ({error.diag.message_detail}); a key that "
+        f"{job.target.name} holds rows that the other table cannot hold together "
+        f"({error.diag.message_detail}); a key that "
         "held for the plain table no longer does: correct those rows, then ask again"
     )

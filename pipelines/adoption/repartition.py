@@ -47,7 +47,7 @@ class Result:
 
 
 class Repartition:
-    """The carrying over of `schema.table` in the database at `url`. Each method is one command; nothing is kept open."""
+    """The carrying over of `schema.table` in the database at `url`. Each method is one command; none stays open."""
 
     def __init__(
         self,
@@ -82,7 +82,10 @@ class Repartition:
             )
             statements += trigger_statements(self.target, self.target.public)
             texts = [statement.as_string(connection).strip().rstrip(";") + ";" for statement in statements]
-        steps = f"-- then: copy by ({', '.join(facts['key'])}) in batches of {self._batch_rows:,}, settle marks, compare every {unit}"
+        key = ", ".join(facts["key"])
+        steps = (
+            f"-- then: copy by ({key}), {self._batch_rows:,} rows a batch, settle marks, compare every {unit}"
+        )
         return "\n".join([*told, *texts, steps, ""])
 
     def build(self, time_column: str, unit: PartitionUnit, *, has_weaker_keys: bool = False) -> Result:
@@ -94,7 +97,8 @@ class Repartition:
                 job = self._prepare(connection, time_column, unit, has_weaker_keys)
             elif (job.time, job.unit) != (time_column, unit):
                 raise RefusedError(
-                    f"{self.target.name} is under way by {job.time} in partitions of a {job.unit}; go on with those, or "
+                    f"{self.target.name} is under way by {job.time} in partitions of a {job.unit}; "
+                    f"go on with those, or "
                     f"take it back (`longbox partition {self.target.name} --undo --yes`)"
                 )
             self._become(connection, job)
@@ -210,7 +214,8 @@ class Repartition:
         weaker = weaker_keys(facts, time_column)
         if weaker and not has_weaker_keys:
             found.append(
-                f"unique {', '.join(weaker)} would hold only together with {time_column}, since PostgreSQL needs the partition "
+                f"unique {', '.join(weaker)} would hold only together with {time_column}, since "
+                f"PostgreSQL needs the partition "
                 "column in every unique key; if that will do, say --weaker-keys"
             )
         if found:
@@ -227,7 +232,8 @@ class Repartition:
             verdict = verify(connection, job)
         if verdict.different:
             raise UnequalError(
-                f"{self.target.name} and its other half differ in {len(verdict.different)} of {verdict.periods} periods "
+                f"{self.target.name} and its other half differ in {len(verdict.different)} of "
+                f"{verdict.periods} periods "
                 f"({', '.join(verdict.different[:5])}); nothing was switched or dropped. Look at these rows in "
                 f"{job.other_schema}.{self.target.table}, or take the twin away and begin anew"
             )
@@ -240,7 +246,8 @@ class Repartition:
             connection.commit()
             if job is None:
                 raise RefusedError(
-                    f"nothing is under way for {self.target.name}; begin with `longbox partition {self.target.name} --by month`"
+                    f"nothing is under way for {self.target.name}; begin with `longbox partition "
+                    f"{self.target.name} --by month`"
                 )
             self._become(connection, job)
             yield connection, job
@@ -261,7 +268,8 @@ class Repartition:
             except psycopg.Error as error:
                 said = error.diag.message_primary or str(error)
                 raise LongboxError(
-                    f"{self.target.name}: PostgreSQL said: {said}; the step it refused left nothing behind: mend the cause, "
+                    f"{self.target.name}: PostgreSQL said: {said}; the step it refused left nothing "
+                    f"behind: mend the cause, "
                     "then ask again, it goes on from there"
                 ) from error
 

@@ -150,13 +150,15 @@ def _require_unaltered(job: Job, leaving: Facts, arriving: Facts) -> None:
     for facts in (leaving, arriving):
         if column_signature(facts) != job.signature:
             raise RefusedError(
-                f"the columns of {name} were altered since the work began; `longbox partition {name} --undo --yes` takes the "
+                f"the columns of {name} were altered since the work began; `longbox partition {name} "
+                f"--undo --yes` takes the "
                 "twin away, then begin anew (after a switch: alter the columns back first)"
             )
     hanging = [*leaving["triggers"], *leaving["rules"], *leaving["dependents"], *leaving["referenced_by"]]
     if hanging:
         raise RefusedError(
-            f"these were attached to {name} since the work began and cannot move: {', '.join(hanging)}; drop them, ask again, "
+            f"these were attached to {name} since the work began and cannot move: "
+            f"{', '.join(hanging)}; drop them, ask again, "
             "and make them anew after it"
         )
 

@@ -1,4 +1,4 @@
-"""kill -9 at every named step of carrying a table over, while others write: nothing is lost or doubled, and it goes on."""
+"""kill -9 at every named step of carrying a table over under writers: nothing is lost or doubled, and it goes on."""
 
 import signal
 import subprocess

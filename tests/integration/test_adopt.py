@@ -32,7 +32,8 @@ CREATE TABLE shop.split_1 PARTITION OF shop.split FOR VALUES FROM ('2026-01-01')
 CREATE TABLE shop.split_2 PARTITION OF shop.split FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 CREATE TABLE shop.listed (kind text NOT NULL) PARTITION BY LIST (kind);
 CREATE VIEW shop.paid AS SELECT id FROM shop.orders WHERE state = 'paid';
-INSERT INTO shop.users SELECT n, 'u' || n, '2020-01-01'::timestamptz + n * interval '1 day' FROM generate_series(1, 50) n;
+INSERT INTO shop.users
+  SELECT n, 'u' || n, '2020-01-01'::timestamptz + n * interval '1 day' FROM generate_series(1, 50) n;
 INSERT INTO shop.orders (user_id, state, created_at)
   SELECT 1 + n % 50, 'paid', '2020-01-01'::timestamptz + n * interval '11 hours' FROM generate_series(1, 5000) n;
 """

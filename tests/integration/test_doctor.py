@@ -1,5 +1,6 @@
 """`longbox doctor`: each fault is made for real, and each is named with its remedy. No password is ever shown."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -158,9 +159,13 @@ def test_a_clock_that_differs_is_told_for_postgresql_and_the_cache(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as ourselves unless we are root")
-def test_a_home_that_the_user_of_postgresql_cannot_reach_is_named_with_where_the_data_lie(tmp_path: Path) -> None:
+def test_a_home_that_the_user_of_postgresql_cannot_reach_is_named_with_where_the_data_lie(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "closed").mkdir(mode=0o700)
-    found = only(wrong({"PATH": os.environ["PATH"], "LONGBOX_HOME": str(tmp_path / "closed" / "home")}), "home")
+    found = only(
+        wrong({"PATH": os.environ["PATH"], "LONGBOX_HOME": str(tmp_path / "closed" / "home")}), "home"
+    )
     assert "cannot reach" in found.message and "/var/lib/longbox/" in found.message
 
 
@@ -196,10 +201,9 @@ def test_a_full_disk_is_named_and_a_store_on_it_that_takes_nothing(
     environ: dict[str, str], tiny_disk: Path
 ) -> None:
     (tiny_disk / "rest").write_bytes(bytes(900_000))
-    with (tiny_disk / "rest").open("ab", buffering=0) as file:
-        with pytest.raises(OSError):
-            for _ in range(100):
-                file.write(bytes(4096))
+    with contextlib.suppress(OSError), (tiny_disk / "rest").open("ab", buffering=0) as file:
+        for _ in range(100):
+            file.write(bytes(4096))
     found = wrong(environ | {"LONGBOX_OBJECT_STORE": tiny_disk.as_uri()})
     assert "the disk is full" in only(found, "disk of the object store").message
     assert only(found, "object store").state == "problem"

@@ -1,4 +1,4 @@
-"""A plain table becomes a partitioned one while it is written to: no row is lost or doubled, and there is a way back."""
+"""A plain table becomes a partitioned one under writers: no row is lost or doubled, and there is a way back."""
 
 import datetime
 
@@ -136,7 +136,8 @@ def test_a_truncate_is_carried_over_in_both_directions(database_url: str, is_swi
 def test_writes_that_triggers_are_silenced_for_are_carried_over_too(database_url: str) -> None:
     open_shop(database_url)
     work = build(database_url)
-    execute(database_url, "SET session_replication_role = replica; UPDATE shop.orders SET note = 'silent' WHERE id < 100;"
+    execute(database_url, "SET session_replication_role = replica;"
+                          "UPDATE shop.orders SET note = 'silent' WHERE id < 100;"
                           "UPDATE shop.shadow SET note = 'silent' WHERE id < 100")  # fmt: skip
     work.switch()
     assert difference(database_url) == 0
@@ -220,7 +221,8 @@ def test_altered_columns_stop_the_switch_until_the_work_is_begun_anew(database_u
         ("ALTER TABLE shop.orders ADD UNIQUE (number)", "--weaker-keys"),
         ("ALTER TABLE shop.orders DROP CONSTRAINT orders_pkey", "no primary key"),
         ("CREATE MATERIALIZED VIEW shop.sums AS SELECT sum(total) FROM shop.orders", "depend on the table itself"),
-        ("CREATE TRIGGER own BEFORE INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        ("CREATE TRIGGER own BEFORE INSERT ON shop.orders "
+         "FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
          "triggers of its own"),
         ("ALTER TABLE shop.orders ENABLE ROW LEVEL SECURITY", "row security"),
     ],
