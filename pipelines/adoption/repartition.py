@@ -108,6 +108,8 @@ class Repartition:
             with connection.transaction():
                 phase = SWITCHED if job.phase == SWITCHED else VERIFIED
                 job = job.save(connection, phase=phase, proof=asdict(verdict))
+                if phase == VERIFIED:
+                    connection.execute(_SQL.compose("analyse", table=job.other))
             self._step("verified")
             return Result(job.phase, job.copied_rows, verdict)
 
@@ -245,6 +247,7 @@ class Repartition:
             job = Job.read(connection, self.target)
             connection.commit()
             if job is None:
+                places.remove_empty_schemas(connection, self.target)
                 raise RefusedError(
                     f"nothing is under way for {self.target.name}; begin with `longbox partition "
                     f"{self.target.name} --by month`"

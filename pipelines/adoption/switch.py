@@ -110,6 +110,9 @@ def finish(
 def remove_empty_schemas(connection: AnyConnection, target: Target) -> None:
     """Drop the schemas of the work when no other table of the schema is under way."""
     with connection.transaction():
+        exists = connection.execute(_SQL["job_table_exists"], {"schema": target.work_schema}).fetchone()
+        if not exists or not exists[0]:
+            return
         row = connection.execute(_SQL.compose("job_count", jobs=target.jobs)).fetchone()
         if row and row[0] == 0:
             connection.execute(_SQL.compose("drop_table", table=target.jobs))

@@ -5,10 +5,12 @@ import datetime
 import psycopg
 import pytest
 
+from cli.main import main
+from pipelines.adoption import job
 from pipelines.adoption.errors import RefusedError, TableBusyError, UnequalError
 from pipelines.adoption.repartition import Repartition
 from resources.errors import UserError
-from tests.integration.migration_support import execute, schema_dump, value
+from tests.integration.migration_support import execute, schema_dump, value, with_user
 from tests.order_writers import difference, is_partitioned, open_shop, writing
 
 
@@ -189,20 +191,18 @@ def test_a_reader_that_never_ends_makes_the_switch_give_up_by_name_and_changes_n
     work = build(database_url)
     with psycopg.connect(database_url, application_name="a long report") as reader:
         reader.execute("SELECT count(*) FROM shop.orders")
-        import pipelines.adoption.job as job
-
-        attempts, job.ATTEMPTS = job.ATTEMPTS, 2
-        try:
-            with pytest.raises(TableBusyError, match="a long report"):
-                work.switch()
-        finally:
-            job.ATTEMPTS = attempts
+        monkeypatch.setattr(job, "ATTEMPTS", 2)
+        with pytest.raises(TableBusyError, match="a long report"):
+            work.switch()
+        monkeypatch.undo()
     assert not is_partitioned(database_url)
     work.switch()
     assert is_partitioned(database_url) and difference(database_url) == 0
 
 
-def test_altered_columns_stop_the_switch_until_the_work_is_begun_anew(database_url: str) -> None:
+def test_altered_columns_stop_the_switch_until_the_work_is_begun_anew(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_shop(database_url, rows=50)
     work = build(database_url)
     execute(database_url, "ALTER TABLE shop.orders ADD COLUMN extra int")
@@ -249,3 +249,62 @@ def test_steps_out_of_order_are_refused(database_url: str) -> None:
         work.finish()
     with pytest.raises(RefusedError, match="is under way by placed_at"):
         work.build("placed_at", "year")
+
+
+def test_an_ordinary_owner_of_the_table_can_do_all_of_it(database_url: str) -> None:
+    open_shop(database_url, rows=400)
+    owner, name = "keeper_of_" + database_url.rsplit("/", 1)[-1], database_url.rsplit("/", 1)[-1]
+    execute(database_url, f"CREATE ROLE {owner} LOGIN PASSWORD 'keeps' IN ROLE longbox_app")
+    execute(database_url, f"GRANT CREATE ON DATABASE {name} TO {owner}; ALTER SCHEMA shop OWNER TO {owner}")
+    for table in ("orders", "users", "large"):
+        execute(database_url, f"ALTER TABLE shop.{table} OWNER TO {owner}")
+    url = with_user(database_url, owner, "keeps")
+    work = build(url)
+    for step in (work.switch, work.undo, work.switch, work.sync, work.finish):
+        step()
+    assert difference(database_url) == 0
+    assert (
+        value(
+            database_url, "SELECT relowner::regrole::text FROM pg_class WHERE oid = 'shop.orders'::regclass"
+        )
+        == owner
+    )
+    execute(database_url, f"REASSIGN OWNED BY {owner} TO longbox; DROP OWNED BY {owner}; DROP ROLE {owner}")
+
+
+def test_two_at_once_on_one_table_are_refused_the_second(database_url: str) -> None:
+    open_shop(database_url, rows=5)
+    with psycopg.connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('longbox partition shop/orders', 0))")
+        with pytest.raises(RefusedError, match="another `longbox partition shop/orders` runs"):
+            orders(database_url).build("placed_at", "month")
+
+
+def test_rows_without_a_place_in_the_calendar_are_named(database_url: str) -> None:
+    open_shop(database_url, rows=5)
+    execute(database_url, "UPDATE shop.orders SET placed_at = 'infinity' WHERE id = 3")
+    with pytest.raises(RefusedError, match="rows whose placed_at is infinity"):
+        orders(database_url).build("placed_at", "month")
+    assert orders(database_url).undo().phase is None
+
+
+def test_the_plan_shows_the_sql_and_changes_nothing(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_shop(database_url, rows=5)
+    before = schema_dump(database_url)
+    for arguments, code in (
+        (["shop/orders", "--by", "month", "--time", "placed_at", "--url", database_url], 0),
+        (["shop/orders", "--switch", "--url", database_url], 0),
+        (["shop/orders", "--switch", "--undo"], 2),
+        (["shop/orders"], 2),
+        (["orders", "--by", "month", "--time", "placed_at"], 2),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["partition", *arguments])
+        assert (ended.value.code or 0) == code
+    told = capsys.readouterr().out
+    assert "the primary key becomes (id, placed_at)" in told
+    assert 'PARTITION BY RANGE ("placed_at")' in told
+    assert "--switch would change shop/orders; add --yes" in told
+    assert schema_dump(database_url) == before

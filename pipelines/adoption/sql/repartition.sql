@@ -111,6 +111,10 @@ SELECT count(*) FROM {jobs};
 -- every unique one.
 CREATE TABLE {twin} (LIKE {source} INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS) PARTITION BY RANGE ({time});
 
+-- name: analyse
+-- So that the first query after the switch is planned with statistics.
+ANALYZE {table};
+
 -- name: add_constraint
 ALTER TABLE {table} ADD CONSTRAINT {constraint} {definition};
 
