@@ -185,7 +185,7 @@ def test_values_of_a_unique_column_that_change_hands_are_carried_over(database_u
 
 
 def test_a_reader_that_never_ends_makes_the_switch_give_up_by_name_and_changes_nothing(
-    database_url: str,
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_shop(database_url, rows=50)
     work = build(database_url)
