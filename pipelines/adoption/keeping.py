@@ -13,7 +13,7 @@ from typing import Any, cast
 import psycopg
 from psycopg import sql
 
-from pipelines.adoption.errors import RefusedError, TableBusyError
+from pipelines.adoption.errors import RefusedError
 from pipelines.adoption.facts import AnyConnection
 from pipelines.adoption.job import COPIED, COPYING, SWITCHED, Job
 from pipelines.catalog.partitions import ensure_partitions
@@ -21,8 +21,7 @@ from resources.sql import Queries
 
 BATCH_ROWS = 5_000
 BATCH_MARKS = 20_000
-CATCH_UP_BELOW_MARKS = 200  # few enough to carry over while a switch holds its locks
-_MOST_ROUNDS = 10_000
+CATCH_UP_BELOW_MARKS = 5_000  # few enough to carry over while a switch holds its locks
 _SQL = Queries.of("pipelines.adoption")
 _CATALOG = Queries.of("pipelines.catalog")
 Step = Callable[[str], None]
@@ -48,22 +47,19 @@ def copy_rows(connection: AnyConnection, job: Job, step: Step, *, batch_rows: in
     return job
 
 
-def catch_up(connection: AnyConnection, job: Job, step: Step = lambda _: None, *, below: int = 1) -> int:
-    """Carry marked rows over until fewer than `below` marks are left; returns how many marks were settled."""
-    settled = 0
-    for _ in range(_MOST_ROUNDS):
-        settled += apply_marks(connection, job)
+def catch_up(connection: AnyConnection, job: Job, step: Step = lambda _: None) -> None:
+    """Settle every mark that was there at the start; ends however fast others write."""
+    with connection.transaction():
+        row = connection.execute(_SQL.compose("newest_mark", marks=job.target.marks)).fetchone()
+    goal = cast(int, row[0]) if row else 0
+    settled: int | None = 0
+    while settled is not None and settled < goal:
+        settled = apply_marks(connection, job)
         step("marks applied")
-        with connection.transaction():
-            if count_marks(connection, job, below) < below:
-                return settled
-    raise TableBusyError(
-        f"{job.target.name} is written to faster than it can be carried over; ask again in a quieter hour"
-    )
 
 
-def apply_marks(connection: AnyConnection, job: Job, limit: int = BATCH_MARKS) -> int:
-    """Settle the oldest `limit` marks in one transaction.
+def apply_marks(connection: AnyConnection, job: Job, limit: int = BATCH_MARKS) -> int | None:
+    """Settle the oldest `limit` marks in one transaction; returns the newest of them, None when there was none.
 
     Rows that are marked together may depend on each other (a value of a unique column that moved from one to
     another); a batch that cut them apart is tried again, larger.
@@ -80,15 +76,15 @@ def apply_marks(connection: AnyConnection, job: Job, limit: int = BATCH_MARKS) -
             limit *= 10
 
 
-def settle(connection: AnyConnection, job: Job, limit: int) -> int:
+def settle(connection: AnyConnection, job: Job, limit: int) -> int | None:
     """`apply_marks` inside the caller's transaction, whose snapshot must not be older than its locks."""
     parts = job.parts()
     row = connection.execute(
         _SQL.compose("batch_of_marks", marks=parts["marks"]), {"limit": limit}
     ).fetchone()
-    newest, truncated, count = cast("tuple[int | None, int | None, int]", row)
+    newest, truncated = cast("tuple[int | None, int | None]", row)
     if newest is None:
-        return 0
+        return None
     if truncated is not None:
         connection.execute(_SQL.compose("empty_target", target=parts["target"]))
     parts["newest"] = sql.Literal(newest)
@@ -97,7 +93,7 @@ def settle(connection: AnyConnection, job: Job, limit: int) -> int:
         _make_partitions(connection, job, connection.execute(_compose("periods_of_marked", parts)).fetchall())
     connection.execute(_compose("insert_marked", parts))
     connection.execute(_compose("remove_marks", parts))
-    return count
+    return newest
 
 
 def count_marks(connection: AnyConnection, job: Job, limit: int) -> int:

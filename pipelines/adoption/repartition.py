@@ -224,12 +224,13 @@ class Repartition:
             raise RefusedError("\n  ".join([f"{self.target.name} cannot be carried over:", *found]))
 
     def _made_equal(self, connection: AnyConnection, job: Job) -> Verdict:
-        """Settle, compare, and once look again at periods that differ after a switch, where a partition may have been
-        truncated or detached on its own. Raises `UnequalError`."""
+        """Settle and compare; once again when periods differ: a TRUNCATE may have come between, or after a switch a
+        partition been truncated or detached on its own. Raises `UnequalError`."""
         catch_up(connection, job, self._step)
         verdict = verify(connection, job)
-        if verdict.different and job.phase == SWITCHED:
-            mark_periods(connection, job, verdict.different)
+        if verdict.different:
+            if job.phase == SWITCHED:
+                mark_periods(connection, job, verdict.different)
             catch_up(connection, job, self._step)
             verdict = verify(connection, job)
         if verdict.different:

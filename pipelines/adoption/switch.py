@@ -43,13 +43,13 @@ def switch(
     `RefusedError` when the table was altered since the twin was made, `TableBusyError` when no lock was had.
     """
     for _ in range(ATTEMPTS):
-        catch_up(connection, job, below=CATCH_UP_BELOW_MARKS)
+        catch_up(connection, job)
         changed = in_short_transaction(
             connection,
             job.target,
             lambda: _change_places(connection, job, step),
             sleep,
-            between=lambda: _quiet_catch_up(connection, job),
+            between=lambda: catch_up(connection, job),
         )
         if changed is not None:
             step("switched")
@@ -118,10 +118,6 @@ def remove_empty_schemas(connection: AnyConnection, target: Target) -> None:
             connection.execute(_SQL.compose("drop_table", table=target.jobs))
             for schema in (target.work_schema, target.old_schema):
                 connection.execute(_SQL.compose("drop_schema", schema=sql.Identifier(schema)))
-
-
-def _quiet_catch_up(connection: AnyConnection, job: Job) -> None:
-    catch_up(connection, job, below=CATCH_UP_BELOW_MARKS)
 
 
 def _change_places(connection: AnyConnection, job: Job, step: Step) -> Job | None:

@@ -170,7 +170,10 @@ SELECT {columns} FROM {source} WHERE {after} AND ({keys}) <= ({upper}) ON CONFLI
 
 -- name: batch_of_marks
 -- Newest of the oldest %(limit)s marks, and the newest TRUNCATE among them.
-SELECT max(longbox_mark), max(longbox_mark) FILTER (WHERE longbox_truncate), count(*) FROM (SELECT longbox_mark, longbox_truncate FROM {marks} ORDER BY longbox_mark LIMIT %(limit)s) AS batch;
+SELECT max(longbox_mark), max(longbox_mark) FILTER (WHERE longbox_truncate) FROM (SELECT longbox_mark, longbox_truncate FROM {marks} ORDER BY longbox_mark LIMIT %(limit)s) AS batch;
+
+-- name: newest_mark
+SELECT coalesce(max(longbox_mark), 0) FROM {marks};
 
 -- name: count_marks
 SELECT count(*) FROM (SELECT FROM {marks} LIMIT %(limit)s) AS waiting;
