@@ -161,7 +161,7 @@ from tests.catalog_files import SHOP, faults
             "aggregates.by_hour.by[1]: column 'sold_on' is a date and has no hours",
             "use day, or a timestamptz column",
         ),
-        ("hour(sold_at)", "minute(sold_at)", "aggregates.by_hour.by: there is no function 'minute' here", ""),
+        ("hour(sold_at)", "second(sold_at)", "aggregates.by_hour.by: there is no function 'second' here", ""),
         (
             "sales: count",
             "sales: counts",
