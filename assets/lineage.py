@@ -62,8 +62,7 @@ def aggregate_lineage(system: System, aggregate: Aggregate) -> dg.TableColumnLin
     groups = {group.name: [(key, group.column)] for group in aggregate.groups}
     grouped = [(key, group.column) for group in aggregate.groups]
     measures = {
-        name: [(key, column) for column in call.columns] or grouped
-        for name, call in aggregate.calls.items()
+        name: [(key, column) for column in call.columns] or grouped for name, call in aggregate.calls.items()
     }
     return column_lineage({**groups, **measures})
 

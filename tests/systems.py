@@ -47,7 +47,10 @@ class Stages:
         """Aggregates, gaps and views of landing days; returns how many rows of aggregates and gaps changed."""
         results = [
             *(aggregate_days(job, _days(days)) for job in self.aggregates()),
-            *(find_gaps(GapsJob(self.database, self.system, gaps), _days(days)) for gaps in self.system.gaps.values()),
+            *(
+                find_gaps(GapsJob(self.database, self.system, gaps), _days(days))
+                for gaps in self.system.gaps.values()
+            ),
         ]
         for view in self.system.views:
             refresh_view(self.database, self.system.name, view)
@@ -81,7 +84,7 @@ def feed_counts(stages: Stages, feed: str) -> dict[str, int]:
     ((*counts, current),) = stages.rows(
         "SELECT sum(landed_rows)::int, sum(loaded_rows)::int, sum(duplicate_rows)::int, sum(quarantined_rows)::int, "
         "(SELECT count(*) FROM longbox.record_keys WHERE feed_id = feeds.feed_id AND is_current) "
-        "FROM longbox.loads JOIN longbox.feeds USING (feed_id) WHERE system = %s AND feed = %s GROUP BY feed_id",
+        "FROM longbox.loads JOIN longbox.feeds USING (feed_id) WHERE system = %s AND feed = %s GROUP BY feeds.feed_id",
         stages.system.name,
         feed,
     )

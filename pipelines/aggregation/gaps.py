@@ -103,9 +103,12 @@ def _parts(job: GapsJob, statements: Statements) -> dict[str, sql.Composable]:
         "span_by": _listed(job.gaps.by, "span"),
         "fresh_by": _listed(job.gaps.by, "fresh"),
         "kept_by": _listed(job.gaps.by, "kept"),
-        "is_named": sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(name)) for name in job.gaps.by),
+        "is_named": sql.SQL(" AND ").join(
+            sql.SQL("{} IS NOT NULL").format(sql.Identifier(name)) for name in job.gaps.by
+        ),
         "same_series": sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier("source", name), sql.Identifier("span", name)) for name in job.gaps.by
+            sql.SQL("{} = {}").format(sql.Identifier("source", name), sql.Identifier("span", name))
+            for name in job.gaps.by
         ),
         "time": time,
         "step_of": sql.SQL("({})::timestamptz").format(statements.group_value(job.steps.groups[-1])),
@@ -114,4 +117,6 @@ def _parts(job: GapsJob, statements: Statements) -> dict[str, sql.Composable]:
 
 
 def _listed(names: Sequence[str], alias: str | None = None) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names)
+    return sql.SQL(", ").join(
+        sql.Identifier(alias, name) if alias else sql.Identifier(name) for name in names
+    )

@@ -173,9 +173,7 @@ def touch_groups(connection: Connection, statements: Statements, days: Sequence[
     return cast(tuple[int], connection.execute(QUERIES["count_groups"]).fetchone())[0]
 
 
-def _aggregate(
-    connection: Connection, job: AggregateJob, days: Sequence[dt.date]
-) -> tuple[int, int, int]:
+def _aggregate(connection: Connection, job: AggregateJob, days: Sequence[dt.date]) -> tuple[int, int, int]:
     statements = job.statements(connection)
     groups = touch_groups(connection, statements, days)
     parts = statements.parts()
@@ -198,7 +196,7 @@ def _chunks(
 
 
 def _record(
-    job: AggregateJob,
+    job: DaysJob,
     days: Sequence[dt.date],
     outcome: str,
     counts: Mapping[str, int],

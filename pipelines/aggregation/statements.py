@@ -22,7 +22,7 @@ _WEIGHTED: Mapping[str, str] = {
     "mean": "sum({exact} * {weight}) / nullif(sum({weight}) FILTER (WHERE {value} IS NOT NULL), 0)",
 }
 _TEXTS = ("text", "character varying")
-_BIN_ORIGIN = dt.datetime(2000, 1, 1)  # noqa: DTZ001  midnight: bins divide a day, so that any midnight will do
+_BIN_ORIGIN = dt.datetime(2000, 1, 1)
 _FLOATS = ("real", "double precision")
 _TIMESTAMPTZ = "timestamp with time zone"
 _MEASURES: Mapping[str, str] = {

@@ -96,7 +96,9 @@ def _check_gaps(document: Document, system: System, gaps: Gaps, shapes: Mapping[
     if source is not None:
         check_gaps(document, path, gaps, system.tables[gaps.from_], _kinds(source))
     if gaps.name not in shapes:
-        document.report(path, f"the gaps {gaps.name!r} have no table in the database", "run `longbox migrate`")
+        document.report(
+            path, f"the gaps {gaps.name!r} have no table in the database", "run `longbox migrate`"
+        )
 
 
 def _check_view(connection: Connection, document: Document, system: System, name: str) -> None:

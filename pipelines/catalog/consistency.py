@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from pipelines.catalog.document import Document
 from pipelines.catalog.errors import YamlPath, suggest
-from pipelines.catalog.model import Aggregate, Call, Feed, Gaps, System, Table
+from pipelines.catalog.model import Aggregate, Feed, Gaps, System, Table
 from pipelines.catalog.types import ColumnType, Kind, known_type
 from pipelines.catalog.values import bin_minutes
 
@@ -322,7 +322,9 @@ def _check_order(document: Document, path: YamlPath, aggregate: Aggregate, sourc
     for name, call in aggregate.calls.items():
         if call.function in ("first", "last") and source.time is None:
             message = f"{call.function} needs an order, and the table {source.name!r} has no time"
-            document.report((*path, "measures", name), message, "give the table its `time:`, or use min or max")
+            document.report(
+                (*path, "measures", name), message, "give the table its `time:`, or use min or max"
+            )
 
 
 def check_gaps(document: Document, path: YamlPath, gaps: Gaps, source: Table, types: Types | None) -> None:
@@ -330,7 +332,9 @@ def check_gaps(document: Document, path: YamlPath, gaps: Gaps, source: Table, ty
     for i, column in enumerate(gaps.by):
         check_column(document, (*path, "by", i), column, types, gaps.from_)
         if column in GAP_COLUMNS:
-            document.report((*path, "by", i), f"the column {column!r} is taken", "Longbox adds it; rename yours")
+            document.report(
+                (*path, "by", i), f"the column {column!r} is taken", "Longbox adds it; rename yours"
+            )
     if source.time is None:
         message = f"a series needs times, and the table {source.name!r} has no time"
         document.report((*path, "from"), message, "give the table its `time:`, the column that says when")

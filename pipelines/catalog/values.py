@@ -217,7 +217,11 @@ def _step(value: object) -> str:
     if isinstance(value, str) and value.strip().removeprefix("1 ") in ("minute", "hour", "day"):
         return value.strip().removeprefix("1 ")
     try:
-        return _bucket(f"{value}(x)").removesuffix("(x)") if isinstance(value, str) and value[:1].isdigit() else ""
+        return (
+            _bucket(f"{value}(x)").removesuffix("(x)")
+            if isinstance(value, str) and value[:1].isdigit()
+            else ""
+        )
     except ValueError:
         return ""
 

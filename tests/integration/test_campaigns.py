@@ -111,7 +111,9 @@ def test_a_view_that_was_never_filled_is_filled(campaigns):
 def test_a_view_without_a_unique_index_is_refused_with_the_remedy(campaigns):
     with campaigns.owner.connection() as connection:
         connection.execute("DROP INDEX campaigns.top_posts_by_rank")
-    with pytest.raises(UserError, match=r"campaigns\.top_posts has no unique index .* add `CREATE UNIQUE INDEX`"):
+    with pytest.raises(
+        UserError, match=r"campaigns\.top_posts has no unique index .* add `CREATE UNIQUE INDEX`"
+    ):
         refresh_view(campaigns.database, "campaigns", "top_posts")
     with pytest.raises(UserError, match=r"no materialised view campaigns\.posts"):
         refresh_view(campaigns.database, "campaigns", "posts")
@@ -156,7 +158,9 @@ def test_each_table_has_the_indexes_that_its_queries_need(campaigns):
     assert counts == {"users": 11, "campaigns": 8, "posts": 12, "post_analytics": 10}
     with campaigns.database.connection() as connection:
         connection.execute("SET LOCAL enable_seqscan = off")
-        plan = connection.execute("EXPLAIN SELECT * FROM campaigns.posts WHERE content ILIKE '%autumn%'").fetchall()
+        plan = connection.execute(
+            "EXPLAIN SELECT * FROM campaigns.posts WHERE content ILIKE '%autumn%'"
+        ).fetchall()
         assert "posts_content_trigram" in str(plan)
         plan = connection.execute(
             "EXPLAIN SELECT * FROM campaigns.posts WHERE campaign_id = gen_random_uuid() AND tags @> '{sale}'"

@@ -72,7 +72,9 @@ def assert_bars_equal_pandas(trading):
         stands["executed_at"] = pd.to_datetime(stands["executed_at"], utc=True)
         stands = stands.set_index(["symbol", "executed_at"]).sort_index()
         assert len(stands) == len(fresh)
-        np.testing.assert_allclose(stands.to_numpy(float), fresh.reindex(stands.index).to_numpy(float), rtol=1e-9)
+        np.testing.assert_allclose(
+            stands.to_numpy(float), fresh.reindex(stands.index).to_numpy(float), rtol=1e-9
+        )
 
 
 def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, trading, sample, tmp_path):
@@ -87,7 +89,9 @@ def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, tradin
         assert gaps(trading) == planted(sample)
         assert_bars_equal_pandas(trading)
         told = checks(run)
-        assert told.pop("trading/market_data_gaps:series_complete") is False  # a warning: nothing waits for it
+        assert (
+            told.pop("trading/market_data_gaps:series_complete") is False
+        )  # a warning: nothing waits for it
         assert set(told.values()) == {True}
         first = trading.digest()
         assert daily.run(sample["days"][0], sample["days"][-1], assets=assets).success
@@ -141,7 +145,10 @@ def test_a_gap_is_open_until_its_minutes_land(trading, sample):
 )
 def test_the_tables_refuse_what_makes_no_sense(trading, sample, statement, constraint):
     trading.load(sample["days"][0])
-    with pytest.raises(psycopg.errors.CheckViolation, match=constraint), trading.owner.connection() as connection:
+    with (
+        pytest.raises(psycopg.errors.CheckViolation, match=constraint),
+        trading.owner.connection() as connection,
+    ):
         connection.execute(statement)
 
 

@@ -113,12 +113,16 @@ def test_a_day_changes_no_more_than_the_gaps_around_its_rows(shop):
 
 
 def test_gaps_of_a_table_without_a_feed_are_searched_whole(shop):
-    text = SHOP.replace("gaps:", "  ticks:\n    columns: {name: text, at: date}\n    time: at\ngaps:")
+    text = SHOP.replace("\ngaps:", "\n  ticks:\n    columns: {name: text, at: date}\n    time: at\ngaps:")
     shop.reload(text + "  ticks_gaps: {from: ticks, by: [name], every: 1 day}\n")
     ticks = GapsJob(shop.database, shop.system, shop.system.gaps["ticks_gaps"])
-    shop.rows("INSERT INTO shop.ticks VALUES ('a', '2026-01-01'), ('a', '2026-03-01'), ('b', '2026-01-01') RETURNING 1")
+    shop.rows(
+        "INSERT INTO shop.ticks VALUES ('a', '2026-01-01'), ('a', '2026-03-01'), ('b', '2026-01-01') RETURNING 1"
+    )
     find_gaps(ticks, [dt.date(2026, 10, 3)])
-    assert [str(gap) for gap in ticks.newest()[1]] == ["a: 58 missing from 2026-01-02 00:00 to 2026-03-01 00:00"]
+    assert [str(gap) for gap in ticks.newest()[1]] == [
+        "a: 58 missing from 2026-01-02 00:00 to 2026-03-01 00:00"
+    ]
     shop.rows("DELETE FROM shop.ticks WHERE at = '2026-03-01' RETURNING 1")
     assert find_gaps(ticks, [dt.date(2026, 10, 3)]).rows_deleted == 1
     assert ticks.newest() == (0, [])

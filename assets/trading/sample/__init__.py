@@ -104,7 +104,11 @@ def _candles(days: list[dt.date], chance: random.Random, gaps: list[dict[str, An
                 sample.add(days[-1], row, planted="late")
             else:
                 sample.add(day, row)
-            if chance.random() < 0.01 and minute not in _LATE.get(symbol, ()) and (symbol, minute) != _BAD_CANDLE:
+            if (
+                chance.random() < 0.01
+                and minute not in _LATE.get(symbol, ())
+                and (symbol, minute) != _BAD_CANDLE
+            ):
                 sample.add(days[-1], row, DUPLICATE)
     missing = [(symbol, span.start, len(span)) for symbol, span in _MISSING.items()]
     for symbol, first, count in sorted([*missing, (*_BAD_CANDLE, 1)]):
