@@ -1,4 +1,4 @@
-"""A bundled system on the servers of one test, stage by stage without Dagster: land a sample, load, aggregate, compare."""
+"""A bundled system on the servers of one test, stage by stage without Dagster: land, load, compute, compare."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ def feed_counts(stages: Stages, feed: str) -> dict[str, int]:
         stages.system.name,
         feed,
     )
-    return dict(zip(names, counts, strict=True)) | {"current": current}
+    return dict(zip(names, counts, strict=True)) | {"records": current}
 
 
 def _days(days: Sequence[str]) -> list[dt.date]:

@@ -9,7 +9,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
@@ -33,7 +33,8 @@ class Gap:
 
     def __str__(self) -> str:
         name = ", ".join(map(str, self.series))
-        return f"{name}: {self.missing_count:,} missing from {self.gap_from:%Y-%m-%d %H:%M} to {self.gap_to:%Y-%m-%d %H:%M}"
+        span = f"{self.gap_from:%Y-%m-%d %H:%M} to {self.gap_to:%Y-%m-%d %H:%M}"
+        return f"{name}: {self.missing_count:,} missing from {span}"
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,23 @@ def _parts(job: GapsJob, statements: Statements) -> dict[str, sql.Composable]:
         "span_by": _listed(job.gaps.by, "span"),
         "fresh_by": _listed(job.gaps.by, "fresh"),
         "kept_by": _listed(job.gaps.by, "kept"),
-        "is_named": sql.SQL(" AND ").join(
-            sql.SQL("{} IS NOT NULL").format(sql.Identifier(name)) for name in job.gaps.by
-        ),
-        "same_series": sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier("source", name), sql.Identifier("span", name))
-            for name in job.gaps.by
-        ),
+        "is_named": _all("{} IS NOT NULL", [(name,) for name in job.gaps.by]),
+        "same_series": _all("{} = {}", [(("source", name), ("span", name)) for name in job.gaps.by]),
         "time": time,
         "step_of": sql.SQL("({})::timestamptz").format(statements.group_value(job.steps.groups[-1])),
         "step": sql.Literal(step),
     }
+
+
+def _all(condition: LiteralString, columns: Sequence[Sequence[Any]]) -> sql.Composed:
+    """`condition` of each of the columns."""
+    each = [
+        sql.SQL(condition).format(
+            *(sql.Identifier(*([part] if isinstance(part, str) else part)) for part in parts)
+        )
+        for parts in columns
+    ]
+    return sql.SQL(" AND ").join(each)
 
 
 def _listed(names: Sequence[str], alias: str | None = None) -> sql.Composed:

@@ -43,7 +43,7 @@ class TableBusyError(RetryableError):
 
 
 def apply_declared_tables(connection: Connection, catalog: Catalog) -> list[str]:
-    """Create missing generated tables, aggregates and tables of gaps, add columns that were added; returns what was done.
+    """Create missing generated tables, aggregates and gaps, add columns that were added; returns what was done.
 
     Run as longbox_owner, after migrations (an aggregate's types come from its source). Works in one
     transaction (a savepoint of the caller's if there is one). Waits at most 5 s for each lock, then raises

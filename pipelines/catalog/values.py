@@ -185,7 +185,7 @@ def _bucket(text: str) -> str:
     number, unit = int(match[1]), match[2]
     if number < 2 or _MINUTES_OF_DAY % (number * _MINUTES[unit]):
         raise ValueError(
-            f"{text!r} does not divide a day evenly; choose a number such as 5, 15 or 30 minutes, 4 or 12 hours, or {unit}"
+            f"{text!r} does not divide a day evenly; choose 5, 15 or 30 minutes, 4 or 12 hours, or just {unit}"
         )
     return f"{number} {unit}s({match[3]})"
 

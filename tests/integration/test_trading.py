@@ -1,5 +1,6 @@
 """Trading from landed files to bars and gaps: what the sample planted is what the tables hold, in any order of days."""
 
+import datetime as dt
 import itertools
 
 import numpy as np
@@ -14,6 +15,9 @@ from tests.systems import Stages, feed_counts, land_sample
 BARS = {"ohlcv_1m": "1min", "ohlcv_5m": "5min", "ohlcv_1h": "1h", "ohlcv_1d": "1D"}
 MEASURES = ["open", "high", "low", "close", "volume", "notional", "vwap", "trades"]
 
+DAYS = ("2026-10-28", "2026-10-29", "2026-10-30")
+COUNTED = ("landed", "loaded", "duplicate", "quarantined", "records")
+
 
 @pytest.fixture
 def trading(settings):
@@ -24,7 +28,7 @@ def trading(settings):
 
 @pytest.fixture
 def sample(trading, tmp_path):
-    manifest = generate(tmp_path / "sample")
+    manifest = generate(tmp_path / "sample", 5600, 3, dt.date(2026, 10, 30), 1)
     land_sample(trading.store, "trading", tmp_path / "sample")
     return manifest
 
@@ -32,7 +36,8 @@ def sample(trading, tmp_path):
 def gaps(trading):
     found = trading.rows(
         "SELECT venue, symbol, to_char(gap_from AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), "
-        "to_char(gap_to AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), missing_count FROM trading.market_data_gaps ORDER BY 1, 2, 3"
+        "to_char(gap_to AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), missing_count "
+        "FROM trading.market_data_gaps ORDER BY 1, 2, 3"
     )
     return [tuple(row) for row in found]
 
@@ -41,7 +46,7 @@ def planted(manifest):
     return [
         (g["venue"], g["symbol"], g["gap_from"][:16].replace("T", " "), g["gap_to"][:16].replace("T", " "),
          g["missing_count"])
-        for g in manifest["gaps"]
+        for g in manifest.gaps
     ]  # fmt: skip
 
 
@@ -81,11 +86,11 @@ def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, tradin
     daily = Daily.on(settings, tmp_path)
     assets = [f"trading/{name}" for name in ("trades", "market_data", *BARS, "market_data_gaps")]
     try:
-        run = daily.run(sample["days"][0], sample["days"][-1], assets=assets)
+        run = daily.run(DAYS[0], DAYS[-1], assets=assets)
         assert run.success
         assert set(steps(run).values()) == {"success"}
-        for feed, expected in sample["feeds"].items():
-            assert feed_counts(trading, feed) == {k: v for k, v in expected.items() if k != "planted"}
+        for feed, expected in sample.feeds.items():
+            assert feed_counts(trading, feed) == {name: expected[name] for name in COUNTED}
         assert gaps(trading) == planted(sample)
         assert_bars_equal_pandas(trading)
         told = checks(run)
@@ -94,7 +99,7 @@ def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, tradin
         )  # a warning: nothing waits for it
         assert set(told.values()) == {True}
         first = trading.digest()
-        assert daily.run(sample["days"][0], sample["days"][-1], assets=assets).success
+        assert daily.run(DAYS[0], DAYS[-1], assets=assets).success
         assert trading.digest() == first
     finally:
         daily.close()
@@ -102,8 +107,8 @@ def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, tradin
 
 def test_bars_and_gaps_are_the_same_in_any_order_of_days(trading, sample):
     digests = []
-    trading.load(*sample["days"])
-    for order in itertools.permutations(sample["days"]):
+    trading.load(*DAYS)
+    for order in itertools.permutations(DAYS):
         trading.empty_computed()
         for day in order:
             trading.compute(day)
@@ -111,25 +116,25 @@ def test_bars_and_gaps_are_the_same_in_any_order_of_days(trading, sample):
     assert all(digest == digests[0] for digest in digests)
     assert_bars_equal_pandas(trading)
     assert gaps(trading) == planted(sample)
-    assert trading.compute(*sample["days"]) == 0
+    assert trading.compute(*DAYS) == 0
     assert all(job.recompute_sample(40) == [] for job in trading.aggregates())
 
 
 def test_bars_do_not_depend_on_the_order_in_which_days_are_loaded(trading, sample):
-    for day in reversed(sample["days"]):
+    for day in reversed(DAYS):
         trading.load(day)
         trading.compute(day)
         assert_bars_equal_pandas(trading)
 
 
 def test_a_gap_is_open_until_its_minutes_land(trading, sample):
-    for day in sample["days"][:2]:
+    for day in DAYS[:2]:
         trading.load(day)
         trading.compute(day)
     late = ("northex", "BTC-USD", "2026-10-27 11:40", "2026-10-27 12:10", 30)
     assert late in gaps(trading)
-    trading.load(sample["days"][2])
-    trading.compute(sample["days"][2])
+    trading.load(DAYS[2])
+    trading.compute(DAYS[2])
     assert gaps(trading) == planted(sample)
 
 
@@ -144,7 +149,7 @@ def test_a_gap_is_open_until_its_minutes_land(trading, sample):
     ],
 )
 def test_the_tables_refuse_what_makes_no_sense(trading, sample, statement, constraint):
-    trading.load(sample["days"][0])
+    trading.load(DAYS[0])
     with (
         pytest.raises(psycopg.errors.CheckViolation, match=constraint),
         trading.owner.connection() as connection,
@@ -155,7 +160,8 @@ def test_the_tables_refuse_what_makes_no_sense(trading, sample, statement, const
 def test_portfolio_snapshots_keep_their_own_times(trading):
     with trading.owner.connection() as connection:
         row = connection.execute(
-            "INSERT INTO trading.portfolio_snapshots (taken_at, portfolio_id, account_id, cash_value, total_value, currency) "
+            "INSERT INTO trading.portfolio_snapshots (taken_at, portfolio_id, account_id, cash_value, total_value, "
+            "currency) "
             "VALUES (now(), gen_random_uuid(), gen_random_uuid(), 10, 20, 'USD') RETURNING created_at"
         ).fetchone()
         connection.commit()

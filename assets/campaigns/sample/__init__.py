@@ -1,4 +1,4 @@
-"""SYNTHETIC post analytics and audit events over three landing days, with the faults of real feeds in known numbers.
+"""SYNTHETIC post analytics and audit events, with the faults of real feeds in known numbers.
 
 Planted: duplicates, corrected counts, late hours, bad rows. `people` gives the users, campaigns and posts they are of.
 """
@@ -9,7 +9,16 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from assets.sample_files import DUPLICATE, LOADED, QUARANTINED, FeedSample, iso, write_sample
+from assets.samples.laid_out import (
+    DUPLICATE,
+    LOADED,
+    QUARANTINED,
+    LaidOutFeed,
+    days_until,
+    iso,
+    write_laid_out,
+)
+from assets.samples.manifest import Manifest
 
 LAST_DAY = dt.date(2026, 10, 30)
 CAMPAIGNS, POSTS_OF_EACH, USERS = 6, 6, 4
@@ -20,14 +29,20 @@ _BAD_COUNTS = (
     {"impressions": "-5"}, {"impressions": "many"}, {"clicks": ""}, {"platform": "myspace"}, {"post_id": "17"},
     {"spend": "Infinity"}, {"measured_at": "yesterday"},
 )  # fmt: skip
+_AUDIT_COLUMNS = ("event_id", "occurred_at", "actor_id", "action", "entity", "entity_id", "changes")
 _BAD_EVENTS = ({"action": "hack"}, {"entity_id": None}, {"occurred_at": None})
 
 
-def generate(out: Path, seed: int = 1, last_day: dt.date = LAST_DAY) -> dict[str, Any]:
-    """Write the sample into `out`: `<feed>/<landing day>/<file>` and manifest.json, whose content it returns."""
-    days = [last_day - dt.timedelta(days=back) for back in (2, 1, 0)]
+def generate(
+    out_dir: Path, rows: int, days: int, last_day: dt.date, seed: int, broken_files: int = 0
+) -> Manifest:
+    """Write about `rows` rows, nine of ten of them analytics, and manifest.json."""
+    landing = days_until(last_day, days)
     chance = random.Random(seed)
-    return write_sample(out, [_analytics(days, chance), _audit(days, chance)], seed)
+    hours = max(1, min(24, round(0.9 * rows / (days * CAMPAIGNS * POSTS_OF_EACH))))
+    manifest = Manifest("campaigns", seed, landing[0].isoformat(), last_day.isoformat(), rows)
+    feeds = [_analytics(landing, hours, chance), _audit(landing, max(1, rows // (10 * days)), chance)]
+    return write_laid_out(manifest, feeds, out_dir, broken_files)
 
 
 def identifier(kind: str, number: int) -> uuid.UUID:
@@ -57,14 +72,14 @@ def people(last_day: dt.date = LAST_DAY) -> dict[str, list[dict[str, Any]]]:
     return {"users": users, "campaigns": campaigns, "posts": posts}
 
 
-def _analytics(days: list[dt.date], chance: random.Random) -> FeedSample:
+def _analytics(days: list[dt.date], hours: int, chance: random.Random) -> LaidOutFeed:
     columns = ("platform", "post_id", "campaign_id", "measured_at", "updated_at", "impressions", "reach", "clicks",
                "likes", "comments", "shares", "followers", "spend")  # fmt: skip
-    sample = FeedSample("post_analytics", columns)
+    sample = LaidOutFeed("post_analytics", columns, ".csv.gz")
     for place, day in enumerate(days):
         start = dt.datetime.combine(day - dt.timedelta(days=1), dt.time(), dt.UTC)
         for number in range(CAMPAIGNS * POSTS_OF_EACH):
-            for hour in range(24):
+            for hour in range(hours):
                 moment = start + hour * _HOUR
                 row = _count(number, moment, chance)
                 is_late = place < len(days) - 1 and chance.random() < 0.02
@@ -77,7 +92,7 @@ def _analytics(days: list[dt.date], chance: random.Random) -> FeedSample:
 
 
 def _follow(
-    sample: FeedSample, row: dict[str, Any], day: dt.date, moment: dt.datetime, chance: random.Random
+    sample: LaidOutFeed, row: dict[str, Any], day: dt.date, moment: dt.datetime, chance: random.Random
 ) -> None:
     drawn = chance.random()
     if drawn < 0.03:
@@ -99,12 +114,12 @@ def _count(number: int, moment: dt.datetime, chance: random.Random) -> dict[str,
     }  # fmt: skip
 
 
-def _audit(days: list[dt.date], chance: random.Random) -> FeedSample:
-    sample = FeedSample("audit_log", (), ".jsonl")
+def _audit(days: list[dt.date], count: int, chance: random.Random) -> LaidOutFeed:
+    sample = LaidOutFeed("audit_log", _AUDIT_COLUMNS, ".jsonl")
     number = 0
     for day in days:
         start = dt.datetime.combine(day - dt.timedelta(days=1), dt.time(), dt.UTC)
-        for _ in range(100):
+        for _ in range(count):
             number += 1
             row = _event(number, start + dt.timedelta(seconds=chance.randrange(86400)), chance)
             sample.add(day, row)
@@ -121,6 +136,7 @@ def _event(number: int, moment: dt.datetime, chance: random.Random) -> dict[str,
     count = CAMPAIGNS if entity == "campaign" else CAMPAIGNS * POSTS_OF_EACH
     return {
         "event_id": str(identifier("event", number)), "occurred_at": iso(moment), "entity": entity,
-        "actor_id": str(identifier("user", chance.randrange(USERS))), "action": chance.choice(("create", "update", "publish")),
+        "actor_id": str(identifier("user", chance.randrange(USERS))),
+        "action": chance.choice(("create", "update", "publish")),
         "entity_id": str(identifier(entity, chance.randrange(count))), "changes": {"status": ["draft", "active"]},
     }  # fmt: skip

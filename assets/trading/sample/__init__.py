@@ -1,6 +1,6 @@
-"""A SYNTHETIC day of trades and candles over three landing days: random walks, with the faults of real feeds.
+"""SYNTHETIC trades and candles: random walks of two symbols, with the faults of real feeds in known numbers.
 
-Planted: duplicates, corrections of price and time, late and bad rows, minutes without a candle, of which some come late.
+Planted: duplicates, corrections of price and time, late and bad rows, minutes without a candle, some of which come late.
 """
 
 import datetime as dt
@@ -9,16 +9,23 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from assets.sample_files import DUPLICATE, LOADED, QUARANTINED, FeedSample, iso, write_sample
+from assets.samples.laid_out import (
+    DUPLICATE,
+    LOADED,
+    QUARANTINED,
+    LaidOutFeed,
+    days_until,
+    iso,
+    write_laid_out,
+)
+from assets.samples.manifest import Manifest
 
-LAST_DAY = dt.date(2026, 10, 30)
 VENUE = "northex"
 SYMBOLS = {"BTC-USD": Decimal("64000"), "ETH-USD": Decimal("2500")}
-TRADES_A_DAY = 450  # of each symbol
-MINUTES_A_DAY = 480  # of candles in each landing day's file
-_MISSING = {"BTC-USD": range(130, 145), "ETH-USD": range(540, 541)}
-_LATE = {"BTC-USD": range(700, 730)}
-_BAD_CANDLE = ("ETH-USD", 1000)
+# Places in the series of candles, in thousandths of it, and how many minutes.
+_MISSING = {"BTC-USD": (90, 15), "ETH-USD": (375, 1)}
+_LATE = {"BTC-USD": (486, 30)}
+_BAD_CANDLE = {"ETH-USD": (694, 1)}
 _MINUTE = dt.timedelta(minutes=1)
 _BAD_TRADES = (
     {"price": "-1"}, {"price": "NaN"}, {"quantity": "0"}, {"quantity": ""}, {"side": "hold"}, {"symbol": "btc usd"},
@@ -26,23 +33,26 @@ _BAD_TRADES = (
 )  # fmt: skip
 
 
-def generate(out: Path, seed: int = 1, last_day: dt.date = LAST_DAY) -> dict[str, Any]:
-    """Write the sample into `out`: `<feed>/<landing day>/<file>` and manifest.json, whose content it returns."""
-    days = [last_day - dt.timedelta(days=back) for back in (2, 1, 0)]
+def generate(
+    out_dir: Path, rows: int, days: int, last_day: dt.date, seed: int, broken_files: int = 0
+) -> Manifest:
+    """Write about `rows` rows, half trades and half candles, and manifest.json, which also lists the gaps."""
+    landing = days_until(last_day, days)
     chance = random.Random(seed)
-    gaps: list[dict[str, Any]] = []
-    feeds = [_trades(days, chance), _candles(days, chance, gaps)]
-    return write_sample(out, feeds, seed, {"gaps": gaps})
+    each = max(1, round(rows / (2 * days * len(SYMBOLS))))
+    manifest = Manifest("trading", seed, landing[0].isoformat(), last_day.isoformat(), rows)
+    feeds = [_trades(landing, each, chance), _candles(landing, each, chance, manifest.gaps)]
+    return write_laid_out(manifest, feeds, out_dir, broken_files)
 
 
-def _trades(days: list[dt.date], chance: random.Random) -> FeedSample:
+def _trades(days: list[dt.date], each: int, chance: random.Random) -> LaidOutFeed:
     columns = ("venue", "trade_id", "symbol", "side", "price", "quantity", "executed_at", "updated_at")
-    sample = FeedSample("trades", columns)
+    sample = LaidOutFeed("trades", columns, ".csv.gz")
     number = 10_000
     for place, day in enumerate(days):
         opened = dt.datetime.combine(day - dt.timedelta(days=1), dt.time(), dt.UTC)
         for symbol, price in SYMBOLS.items():
-            for _ in range(TRADES_A_DAY):
+            for _ in range(each):
                 number += 1
                 price = _step(price, chance)
                 # Whole seconds of eight hours: some trades share one, and their number puts them in order.
@@ -59,7 +69,7 @@ def _trades(days: list[dt.date], chance: random.Random) -> FeedSample:
 
 
 def _follow(
-    sample: FeedSample, row: dict[str, Any], day: dt.date, days: list[dt.date], moment: dt.datetime,
+    sample: LaidOutFeed, row: dict[str, Any], day: dt.date, days: list[dt.date], moment: dt.datetime,
     chance: random.Random,
 ) -> None:  # fmt: skip
     """Now and then land a row again as it is, or corrected, on its own or a later day."""
@@ -87,35 +97,53 @@ def _trade(
     }  # fmt: skip
 
 
-def _candles(days: list[dt.date], chance: random.Random, gaps: list[dict[str, Any]]) -> FeedSample:
-    sample = FeedSample("candles", (), ".jsonl")
+def _candles(
+    days: list[dt.date], each: int, chance: random.Random, gaps: list[dict[str, object]]
+) -> LaidOutFeed:
+    columns = (
+        "venue",
+        "symbol",
+        "opened_at",
+        "updated_at",
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "trade_count",
+    )
+    sample = LaidOutFeed("candles", columns, ".jsonl")
     start = dt.datetime.combine(days[0] - dt.timedelta(days=1), dt.time(), dt.UTC)
     for symbol, price in SYMBOLS.items():
-        for minute in range(MINUTES_A_DAY * len(days)):
-            opened_at = start + minute * _MINUTE
+        count = each * len(days)
+        missing, late, bad = (_span(plan.get(symbol), count) for plan in (_MISSING, _LATE, _BAD_CANDLE))
+        for minute in range(count):
             opened, price = price, _step(price, chance)
-            row = _candle(symbol, opened_at, opened, price, chance)
-            day = days[minute // MINUTES_A_DAY]
-            if minute in _MISSING.get(symbol, ()):
-                continue
-            if (symbol, minute) == _BAD_CANDLE:
+            row = _candle(symbol, start + minute * _MINUTE, opened, price, chance)
+            day = days[minute // each]
+            if minute in bad:
                 sample.add(day, {**row, "low": "-1"}, QUARANTINED)
-            elif minute in _LATE.get(symbol, ()):
+            elif minute in late:
                 sample.add(days[-1], row, planted="late")
-            else:
+            elif minute not in missing:
                 sample.add(day, row)
-            if (
-                chance.random() < 0.01
-                and minute not in _LATE.get(symbol, ())
-                and (symbol, minute) != _BAD_CANDLE
-            ):
-                sample.add(days[-1], row, DUPLICATE)
-    missing = [(symbol, span.start, len(span)) for symbol, span in _MISSING.items()]
-    for symbol, first, count in sorted([*missing, (*_BAD_CANDLE, 1)]):
-        ends = iso(start + (first + count) * _MINUTE)
-        gaps.append({"venue": VENUE, "symbol": symbol, "gap_from": iso(start + first * _MINUTE), "gap_to": ends,
-                     "missing_count": count})  # fmt: skip
+                if chance.random() < 0.01:
+                    sample.add(days[-1], row, DUPLICATE)
+        for span in sorted((missing, bad), key=lambda span: span.start):
+            if span:
+                gaps.append({
+                    "venue": VENUE, "symbol": symbol, "gap_from": iso(start + span.start * _MINUTE),
+                    "gap_to": iso(start + span.stop * _MINUTE), "missing_count": len(span),
+                })  # fmt: skip
     return sample
+
+
+def _span(place: tuple[int, int] | None, count: int) -> range:
+    """The minutes of a planted fault in a series of `count`; none in a series too short to hold all of them."""
+    if place is None or count < 1000:
+        return range(0)
+    first = place[0] * count // 1000
+    return range(first, first + place[1])
 
 
 def _candle(
