@@ -57,7 +57,7 @@ class LaidOutFeed:
 def write_laid_out(
     manifest: Manifest, feeds: Sequence[LaidOutFeed], out_dir: Path, broken_files: int = 0
 ) -> Manifest:
-    """Write the feeds and manifest.json; the first feed's last days get a truncated file each, `broken_files` in all."""
+    """Write the feeds and manifest.json; the first feed's last `broken_files` days get a truncated file each."""
     chance = random.Random(f"longbox/{manifest.system}/{manifest.seed}")
     out_dir.mkdir(parents=True, exist_ok=True)
     for feed in feeds:

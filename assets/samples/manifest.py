@@ -22,7 +22,10 @@ class FileEntry:
 
 @dataclass
 class Manifest:
-    """A generated sample. `expected` and `feeds` (by feed) are in rows over all landing days, `faults` and `gaps` were planted."""
+    """A generated sample. `expected` and `feeds` (by feed) are in rows over all landing days.
+
+    `faults` and `gaps` (of series) were planted.
+    """
 
     system: str
     seed: int

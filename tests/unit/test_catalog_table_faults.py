@@ -163,6 +163,42 @@ from tests.catalog_files import SHOP, faults
         ),
         ("hour(sold_at)", "second(sold_at)", "aggregates.by_hour.by: there is no function 'second' here", ""),
         (
+            "hour(sold_at)",
+            "7 minutes(sold_at)",
+            "aggregates.by_hour.by: '7 minutes(sold_at)' does not divide a day evenly",
+            "choose 5, 15 or 30 minutes",
+        ),
+        (
+            "sales: count",
+            'sales: "max(price, weight=price)"',
+            "aggregates.by_hour.measures.sales: max takes no weight",
+            "those that do are sum, mean",
+        ),
+        (
+            "cache:",
+            "gaps:\n  holes: {from: sales, by: [brandt], every: 1 day}\ncache:",
+            "gaps.holes.by[0]: table 'sales' has no column 'brandt'",
+            "did you mean 'brand'?",
+        ),
+        (
+            "cache:",
+            "gaps:\n  holes: {from: sales, by: [brand], every: 7 minutes}\ncache:",
+            "gaps.holes.every: '7 minutes' is no step of a series",
+            "write 1 minute, 5 minutes, 1 hour or 1 day",
+        ),
+        (
+            "cache:",
+            "views:\n  best: {after: [by_hours]}\ncache:",
+            "views.best.after[0]: there is no table or view 'by_hours'",
+            "did you mean 'by_hour'?",
+        ),
+        (
+            "cache:",
+            "views:\n  best: {after: [worst]}\n  worst: {after: [best]}\ncache:",
+            "views.best.after: the view 'best' waits for itself",
+            "break the circle",
+        ),
+        (
             "sales: count",
             "sales: counts",
             "aggregates.by_hour.measures.sales: 'counts' is no function of a column",

@@ -45,7 +45,10 @@ def test_the_daily_pipeline_goes_from_landed_files_to_the_cache() -> None:
         "reference/fx_rates", "comics/pricing_data_raw", "comics/publishers", "comics/series", "comics/comics",
         "comics/pricing_data_normalized", "comics/pricing_data_aggregated", "comics/market_prices",
         "comics/collection_values", "comics/trending_comics", "comics/market_insights", "platform/cache",
-        "platform/landing_verdict",
+        "platform/landing_verdict", "campaigns/post_analytics", "campaigns/audit_log",
+        "campaigns/post_analytics_by_campaign", "campaigns/post_analytics_by_post", "campaigns/campaign_performance",
+        "campaigns/top_posts", "trading/trades", "trading/market_data", "trading/ohlcv_1m", "trading/ohlcv_5m",
+        "trading/ohlcv_1h", "trading/ohlcv_1d", "trading/market_data_gaps",
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """SYNTHETIC trades and candles: random walks of two symbols, with the faults of real feeds in known numbers.
 
-Planted: duplicates, corrections of price and time, late and bad rows, minutes without a candle, some of which come late.
+Planted: duplicates, corrections of price and time, late and bad rows, minutes without a candle, some of them late.
 """
 
 import datetime as dt
@@ -129,13 +129,16 @@ def _candles(
                 sample.add(day, row)
                 if chance.random() < 0.01:
                     sample.add(days[-1], row, DUPLICATE)
-        for span in sorted((missing, bad), key=lambda span: span.start):
-            if span:
-                gaps.append({
-                    "venue": VENUE, "symbol": symbol, "gap_from": iso(start + span.start * _MINUTE),
-                    "gap_to": iso(start + span.stop * _MINUTE), "missing_count": len(span),
-                })  # fmt: skip
+        spans = sorted((missing, bad), key=lambda span: span.start)
+        gaps += [_gap(symbol, start, span) for span in spans if span]
     return sample
+
+
+def _gap(symbol: str, start: dt.datetime, span: range) -> dict[str, object]:
+    gap_from, gap_to = (iso(start + minute * _MINUTE) for minute in (span.start, span.stop))
+    return {
+        "venue": VENUE, "symbol": symbol, "gap_from": gap_from, "gap_to": gap_to, "missing_count": len(span),
+    }  # fmt: skip
 
 
 def _span(place: tuple[int, int] | None, count: int) -> range:
