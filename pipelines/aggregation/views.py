@@ -39,8 +39,8 @@ def refresh_view(database: Database, system: str, name: str) -> ViewRefresh:
             raise UserError(f"there is no materialised view {system}.{name}; run `longbox migrate`")
         if not state.has_key:
             raise UserError(
-                f"the materialised view {system}.{name} has no unique index over plain columns, without which "
-                "it cannot be refreshed without blocking its readers; add `CREATE UNIQUE INDEX` in a migration of its system"
+                f"the materialised view {system}.{name} has no unique index over plain columns, and without one it "
+                "cannot be refreshed without blocking its readers; add `CREATE UNIQUE INDEX` in a migration"
             )
         connection.execute(QUERIES.compose("refresh_view" if state.is_filled else "fill_view", view=view))
         row = connection.execute(QUERIES.compose("count_view", view=view)).fetchone()

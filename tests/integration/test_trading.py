@@ -131,7 +131,7 @@ def test_a_gap_is_open_until_its_minutes_land(trading, sample):
     for day in DAYS[:2]:
         trading.load(day)
         trading.compute(day)
-    late = ("northex", "BTC-USD", "2026-10-27 11:40", "2026-10-27 12:10", 30)
+    late = ("northex", "BTC-USD", "2026-10-27 11:20", "2026-10-27 11:50", 30)
     assert late in gaps(trading)
     trading.load(DAYS[2])
     trading.compute(DAYS[2])
