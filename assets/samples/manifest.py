@@ -22,7 +22,10 @@ class FileEntry:
 
 @dataclass
 class Manifest:
-    """A generated sample. `expected` and `feeds` (by feed) are in rows over all landing days, `faults` were planted."""
+    """A generated sample. `expected` and `feeds` (by feed) are in rows over all landing days.
+
+    `faults` and `gaps` (of series) were planted.
+    """
 
     system: str
     seed: int
@@ -34,6 +37,7 @@ class Manifest:
     faults: dict[str, int] = field(default_factory=dict)
     feeds: dict[str, dict[str, int]] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
+    gaps: list[dict[str, object]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Write manifest.json into `folder`."""

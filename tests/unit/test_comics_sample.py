@@ -227,7 +227,7 @@ def test_the_command_writes_a_feed_and_refuses_to_overwrite_one(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--system", "chain"], "has no sample"),
+        (["--system", "reference"], "has no sample"),
         (["--start", "tomorrow"], "is not a date"),
         (["--days", "2", "--broken-files", "3"], "is more than --days"),
     ],

@@ -54,7 +54,12 @@ def test_the_daily_pipeline_goes_from_landed_files_to_the_cache() -> None:
 def test_every_bundled_system_with_feeds_is_in_the_daily_pipeline() -> None:
     executable = {key.to_user_string() for key in job_of("daily_pipeline").asset_layer.executable_asset_keys}
     for system in load_catalog(system_folders(Settings.load({}))).systems.values():
-        wanted = {feed.table for feed in system.feeds.values()} | set(system.aggregates)
+        wanted = {
+            *(feed.table for feed in system.feeds.values()),
+            *system.aggregates,
+            *system.gaps,
+            *system.views,
+        }
         assert {f"{system.name}/{table}" for table in wanted} <= executable
 
 
