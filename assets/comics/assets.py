@@ -159,7 +159,7 @@ def _cache(system: System) -> dg.AssetsDefinition:
 def _checks(system: System, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """The checks of the normalised and the aggregated table."""
     normalised, aggregated = dg.AssetKey([system.name, NORMALISED]), dg.AssetKey([system.name, AGGREGATED])
-    rule = "raw versions = normalised + superseded + rejected"
+    rule = "raw versions = normalised + superseded + rejected + deleted"
     sample = f"{SAMPLE_GROUPS} groups, computed anew from all their sales, are equal"
 
     @dg.multi_asset_check(

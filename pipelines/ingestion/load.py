@@ -15,8 +15,9 @@ from typing import Any, cast
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
-from pipelines.ingestion.binding import bind, known_names
+from pipelines.ingestion.binding import known_names
 from pipelines.ingestion.decode import Content, decompressed, fingerprint
+from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import (
     FileChangedError,
     UnreadableFileError,
@@ -183,7 +184,7 @@ class Loader:
             connection.execute(QUERIES["record_load"], account | {"status": "empty"})
             return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
         table = self.system.tables[self.feed.table]
-        maker, unknown = bind(
+        maker, unknown = bind_feed(
             self.feed, table, target.shape, records.header,
             landing_day=account["landing_day"], file_key=content.sha256.hex(),
         )  # fmt: skip

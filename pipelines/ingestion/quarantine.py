@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipelines.catalog.model import Feed
-from pipelines.ingestion.binding import FaultyColumn, bind, known_names
+from pipelines.ingestion.binding import FaultyColumn, known_names
 from pipelines.ingestion.canonical_json import read_json
+from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
@@ -157,7 +158,7 @@ def _replay_rows(
     table = loader.system.tables[loader.feed.table]
     chunk, closed, kept = Chunk(), [], 0
     try:
-        maker, _ = bind(
+        maker, _ = bind_feed(
             loader.feed,
             table,
             target.shape,
@@ -170,14 +171,17 @@ def _replay_rows(
     for quarantine_id, ordinal, line, record in group:
         fault: BadValue | None = record if isinstance(record, BadRecord) else None
         if fault is None:
-            rows, faults = maker.rows([record], [line])
-            fault = faults.get(0)
+            try:
+                rows, faults = maker.rows([record], [line])
+                fault = faults.get(0)
+            except UnreadableFileError as missing:  # only deletions can be read of its file
+                fault = BadValue(missing.reason, missing.detail, missing.remedy)
         if fault is None:
             chunk.add(ordinal, line, rows[0])
             closed.append((quarantine_id, ordinal))
         else:
             kept += 1
-            column = fault.column if isinstance(fault, FaultyColumn) else None
+            column = (fault.column or None) if isinstance(fault, FaultyColumn) else None
             connection.execute(
                 QUERIES["judge_again"],
                 {"quarantine_id": quarantine_id, "column": column, "reason": fault.reason,

@@ -42,6 +42,7 @@ class BatchCounts:
     """What one batch did, and how its raw versions stand."""
 
     raw_rows: int = 0
+    deleted_rows: int = 0
     superseded_rows: int = 0
     rejected_rows: int = 0
     normalised_rows: int = 0
@@ -149,14 +150,16 @@ class BatchWriter:
         self._execute(connection, "clear_rejections")
         self._execute(connection, "add_rejections")
         account = self._execute(connection, "account_batch").fetchone()
-        raw, superseded, rejected, normalised = cast(tuple[int, int, int, int], account)
-        if raw != superseded + rejected + normalised:
+        raw, removed, superseded, rejected, normalised = cast(tuple[int, int, int, int, int], account)
+        if raw != removed + superseded + rejected + normalised:
             raise UnaccountedRowsError(
                 f"{self.relation}, landing day {landing_day}: {raw} raw versions are not {normalised} normalised + "
-                f"{superseded} superseded + {rejected} rejected; nothing of this batch was kept. The registry "
-                "longbox.record_keys lacks some of them: load the day again, then run this again"
+                f"{superseded} superseded + {rejected} rejected + {removed} deleted; nothing of this batch was kept. "
+                "The registry longbox.record_keys lacks some of them: load the day again, then run this again"
             )
-        return BatchCounts(raw, superseded, rejected, normalised, records, written, deleted, touched, absent)
+        return BatchCounts(
+            raw, removed, superseded, rejected, normalised, records, written, deleted, touched, absent
+        )
 
     def _execute(self, connection: Connection, name: str, **more: object) -> Any:
         return connection.execute(

@@ -57,6 +57,7 @@ CREATE TABLE longbox.record_keys (
   load_id      bigint NOT NULL,
   ordinal      bigint NOT NULL,
   is_current   boolean NOT NULL DEFAULT true,
+  is_tombstone boolean NOT NULL DEFAULT false,
   PRIMARY KEY (feed_id, key_hash, content_hash)
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE longbox.record_keys IS
@@ -70,7 +71,24 @@ COMMENT ON COLUMN longbox.record_keys.landed_on IS 'Landing day of the last land
 COMMENT ON COLUMN longbox.record_keys.load_id IS 'Load of the last landing of this content';
 COMMENT ON COLUMN longbox.record_keys.ordinal IS 'Line in that load: with landed_on and load_id the order "last landed wins"';
 COMMENT ON COLUMN longbox.record_keys.is_current IS 'Whether this version wins; the others are superseded';
+COMMENT ON COLUMN longbox.record_keys.is_tombstone IS 'Whether this version says that the record is deleted; it has no raw row';
 CREATE INDEX record_keys_superseded ON longbox.record_keys (feed_id, key_hash, content_hash) WHERE NOT is_current;
+
+CREATE TABLE longbox.tombstones (
+  feed_id      integer NOT NULL REFERENCES longbox.feeds,
+  key_hash     uuid NOT NULL,
+  content_hash uuid NOT NULL,
+  landing_day  date NOT NULL,
+  load_id      bigint NOT NULL REFERENCES longbox.loads,
+  line         bigint NOT NULL,
+  landed_at    timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (feed_id, key_hash, content_hash)
+);
+COMMENT ON TABLE longbox.tombstones IS
+  'Every deletion that was ever accepted, with the file and line it came from: a log that only grows, as the raw tables '
+  'are. Rows of a file that are loaded are in its raw table or here';
+COMMENT ON COLUMN longbox.tombstones.content_hash IS 'Identity of this version of the record, as in longbox.record_keys';
+CREATE INDEX tombstones_by_load ON longbox.tombstones (load_id);
 
 CREATE TABLE longbox.version_switches (
   feed_id      integer NOT NULL REFERENCES longbox.feeds,
@@ -192,5 +210,5 @@ BEGIN
 END
 $$;
 DROP TABLE longbox.ledger, longbox.day_results, longbox.touched, longbox.rejections, longbox.quarantine,
-  longbox.version_switches, longbox.record_keys, longbox.loads, longbox.feeds;
+  longbox.version_switches, longbox.tombstones, longbox.record_keys, longbox.loads, longbox.feeds;
 DROP FUNCTION longbox.refuse_ledger_change();

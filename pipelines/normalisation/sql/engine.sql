@@ -34,7 +34,8 @@ WHERE feed_id = %(feed_id)s AND rule_version < %(rule_version)s
 -- What a batch works with: its keys, their versions, rows to be, rejections, what changes and what goes.
 CREATE TEMP TABLE batch_landed (key_hash uuid NOT NULL, content_hash uuid) ON COMMIT DROP;
 CREATE TEMP TABLE batch_versions (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
-                                  is_current boolean NOT NULL) ON COMMIT DROP;
+                                  is_current boolean NOT NULL, is_tombstone boolean NOT NULL,
+                                  is_deleted boolean NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LIMIT 0;
 CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
                                   reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
@@ -52,11 +53,13 @@ COPY batch_rows ({columns}) FROM STDIN
 COPY batch_rejected (key_hash, content_hash, event_on, reason, detail) FROM STDIN
 
 -- name: find_versions
--- Every version of the batch's keys that was ever accepted. Relies on the registry's primary key.
-INSERT INTO batch_versions (key_hash, content_hash, event_on, is_current)
-SELECT key.key_hash, version.content_hash, version.event_on, version.is_current
+-- Every version of the batch's keys that was ever accepted, and whether the winning one deletes the record. Relies on
+-- the registry's primary key.
+INSERT INTO batch_versions (key_hash, content_hash, event_on, is_current, is_tombstone, is_deleted)
+SELECT key.key_hash, version.content_hash, version.event_on, version.is_current, version.is_tombstone,
+       bool_or(version.is_current AND version.is_tombstone) OVER (PARTITION BY key.key_hash)
 FROM (SELECT DISTINCT key_hash FROM batch_landed) AS key,
-     LATERAL (SELECT content_hash, event_on, is_current FROM longbox.record_keys
+     LATERAL (SELECT content_hash, event_on, is_current, is_tombstone FROM longbox.record_keys
               WHERE feed_id = %(feed_id)s AND key_hash = key.key_hash OFFSET 0) AS version
 
 -- name: current_rows
@@ -68,7 +71,7 @@ LEFT JOIN LATERAL (
     SELECT true AS is_here, source.* FROM {raw} AS source
     WHERE key_hash = version.key_hash AND content_hash = version.content_hash AND {placed} LIMIT 1
 ) AS raw ON true
-WHERE version.is_current
+WHERE version.is_current AND NOT version.is_tombstone
 
 -- name: find_absent
 -- Keys whose winning version cannot be read here: what was made of it before must stand.
@@ -142,9 +145,10 @@ ON CONFLICT (feed_id, key_hash) DO NOTHING
 
 -- name: account_batch
 -- The equation of promise 2 over the batch's raw versions, read back from the tables before the batch commits:
--- raw = normalised + superseded + rejected.
+-- raw = normalised + superseded + rejected + deleted.
 SELECT count(*),
-       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE version.is_deleted),
+       count(*) FILTER (WHERE NOT version.is_current AND NOT version.is_deleted),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
 FROM batch_landed AS landed
@@ -165,7 +169,8 @@ WHERE landed.content_hash IS NOT NULL
 -- name: account_day
 -- The same equation over all raw versions of a landing day, for a check that trusts nothing the run said.
 SELECT count(*),
-       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE deleted.is_there),
+       count(*) FILTER (WHERE NOT version.is_current AND deleted.is_there IS NULL),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
 FROM {raw} AS landed
@@ -174,6 +179,11 @@ LEFT JOIN LATERAL (
     WHERE version.feed_id = %(feed_id)s AND version.key_hash = landed.key_hash
       AND version.content_hash = landed.content_hash OFFSET 0
 ) AS version ON true
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM longbox.record_keys AS winner
+    WHERE winner.feed_id = %(feed_id)s AND winner.key_hash = landed.key_hash AND winner.is_current
+      AND winner.is_tombstone OFFSET 0
+) AS deleted ON NOT version.is_current
 LEFT JOIN LATERAL (
     SELECT true AS is_there FROM {target} AS kept
     WHERE kept.key_hash = landed.key_hash AND kept.{time} = version.event_on
