@@ -84,7 +84,7 @@ class Feed(_Declared):
     revision: values.ColumnName | None = None
     """Table column (timestamptz or integer) that orders the versions of a record; else the last landed wins."""
     deletions: Deletions | None = None
-    """Which rows delete their record, as in `{column: status, one_of: [deleted]}`; key and revision are all they need."""
+    """Which rows delete their record, as in `{column: status, one_of: [deleted]}`; key and revision suffice."""
     may_be_missing: values.ColumnNames = ()
     """Table columns that files may leave out without being taken for renamed."""
     derive: dict[values.ColumnName, values.Derivation] = {}

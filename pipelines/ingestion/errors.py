@@ -25,6 +25,7 @@ REASONS: dict[str, str] = {
     "malformed": "the row cannot be parsed",
     "refused_by_table": "a constraint of the table refused the row",
     "truncated": "the file ends in the middle",
+    "bomb": "the compressed file grows beyond any measure",
     "unreadable": "the file cannot be read in any known format",
     "missing_column": "the file lacks a column that the feed needs",
     "duplicate_column": "the file has two columns for one column of the table",

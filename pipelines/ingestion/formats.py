@@ -9,7 +9,7 @@ import codecs
 import csv
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -85,10 +85,10 @@ class Lines:
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
-        decode = codecs.getincrementaldecoder(self._encoding)(errors="surrogateescape")
+        decode = self._decoder()
         rest, first = "", True
         for chunk in self._chunks:
-            text = decode.decode(chunk)
+            text = decode(chunk, False)
             if first and text:
                 text, first = text.removeprefix("\ufeff"), False
             suspect = "\0" in text or "\0" in rest or _surrogates(text) or _surrogates(rest)
@@ -97,9 +97,26 @@ class Lines:
             pieces[0] = rest + pieces[0] if len(rest) <= MAX_LINE_BYTES else rest
             rest = pieces.pop()
             yield from self._number(pieces, suspect, "\n")
-        rest += decode.decode(b"", final=True)
+        rest += decode(b"", True)
         if rest:
             yield from self._number([rest], True, "")
+
+    def _decoder(self) -> Callable[[bytes, bool], str]:
+        decoder = codecs.getincrementaldecoder(self._encoding)(errors="surrogateescape")
+
+        def decode(data: bytes, final: bool) -> str:
+            try:
+                return decoder.decode(data, final)
+            except (
+                UnicodeError
+            ) as error:  # an encoding in which a bad byte leaves no way to tell where text goes on
+                raise UnreadableFileError(
+                    "unreadable",
+                    f"after line {self.number} it is not {self._encoding} text ({error})",
+                    "write UTF-8, or declare `encoding` in the feed",
+                ) from None
+
+        return decode
 
     def _number(self, lines: list[str], suspect: bool, end: str) -> Iterator[str]:
         for line in lines:
