@@ -116,6 +116,7 @@ class RowMaker:
         self._fields = fields
         self._file_key = file_key
         names = [field.name for field in fields]
+        self.sources = {field.name: field.index for field in fields}  # table column: its place in a record
         self._derived = [
             names.index(call.column) for call in feed.derivations.values() if call.column in names
         ]

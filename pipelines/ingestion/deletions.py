@@ -34,6 +34,7 @@ class MarkedRowMaker:
         maker = gone if isinstance(live, UnreadableFileError) else live
         assert isinstance(maker, RowMaker), "a file that can hold rows of neither kind is not bound"
         self.columns = maker.columns
+        self.sources = maker.sources
 
     def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
         """As `RowMaker.rows`. Raises `UnreadableFileError` for a record that the file lacks needed columns for."""

@@ -288,6 +288,7 @@ class JsonRecords:
         self._wanted = list(wanted)
         self.header = list(wanted)
         self.unknown: set[str] = set()
+        self.seen: set[str] = set()  # those of the wanted names that a record had
         self.line = 0
         self._text = ""
 
@@ -302,6 +303,7 @@ class JsonRecords:
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
         wanted, known = self._wanted, set(self._wanted)
+        last: Any = None
         for text in self._lines:
             self._text, self.line = text, self._lines.number
             if not text.strip():
@@ -325,8 +327,11 @@ class JsonRecords:
                     "write one JSON object a line",
                 )
                 continue
-            if not known.issuperset(item) and len(self.unknown) < 1000:
-                self.unknown.update(item.keys() - known)
+            if item.keys() != last:  # nearly all records of a file have the same names
+                last = item.keys()
+                self.seen.update(last & known)
+                if len(self.unknown) < 1000:
+                    self.unknown.update(last - known)
             yield [item.get(name) for name in wanted]
 
 
@@ -348,7 +353,9 @@ class ParquetRecords:
                 f"it is not a readable Parquet file ({error})",
                 "land it again",
             ) from None
-        self.header = list(self._file.schema_arrow.names)
+        schema = self._file.schema_arrow
+        self.header = list(schema.names)
+        self.types = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
         self.line = 0
         self._row: Record = ()
 

@@ -74,6 +74,7 @@ class BatchWriter:
         self.raw = sql.Identifier(system.name, feed.table)
         self.target = sql.Identifier(system.name, rules.target)
         columns = (*OWN_COLUMNS, *rules.writes)
+        content = [name for name in columns if name != "rule_version"]
         self.parts: dict[str, sql.Composable] = {
             "raw": self.raw,
             "target": self.target,
@@ -81,6 +82,8 @@ class BatchWriter:
             "columns": _listed(columns),
             "kept_columns": _listed(columns, "kept"),
             "fresh_columns": _listed(columns, "fresh"),
+            "kept_content": _listed(content, "kept"),
+            "fresh_content": _listed(content, "fresh"),
             "groups": _listed(rules.groups),
             "fresh_groups": _listed(rules.groups, "fresh"),
             "reads": _listed(rules.reads, "raw"),
@@ -147,6 +150,8 @@ class BatchWriter:
             touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
         deleted = self._execute(connection, "delete_gone").rowcount
         written = self._execute(connection, "upsert_changed").rowcount
+        if cast(tuple[int], self._execute(connection, "count_same").fetchone())[0]:
+            self._execute(connection, "stamp_rules")
         self._execute(connection, "clear_rejections")
         self._execute(connection, "add_rejections")
         account = self._execute(connection, "account_batch").fetchone()

@@ -98,12 +98,16 @@ class Normaliser:
         )
 
     def renormalise(self, landing_day: dt.date) -> Replay:
-        """Normalise again every record that older rules made or refused; groups are noted under `landing_day`."""
+        """Normalise again every record that other rules than today's made or refused, whenever it landed.
+
+        Rows that come out the same are stamped with the new version and no more. Groups that change are noted under
+        `landing_day`: aggregating that day takes them in. Killed and run again, it goes on where it was.
+        """
         writer = self._writer()
         if writer is None:
             return Replay(landing_day)
         parameters = {"rule_version": self.rules.rule_version, "feed_id": self._feed_id()}
-        query = QUERIES.compose("keys_of_older_rules", **writer.parts)
+        query = QUERIES.compose("keys_of_other_rules", **writer.parts)
         done = self._run(writer, self._keys_of(query, parameters), landing_day)
         return Replay(landing_day, done.records, done.rows_written, done.rows_deleted, done.touched_groups)
 

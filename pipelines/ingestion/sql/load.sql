@@ -45,12 +45,32 @@ RETURNING load_id
 -- Close the account of a file. The table's CHECK refuses one that does not add up (promise 2).
 UPDATE longbox.loads
 SET landed_rows = %(landed_rows)s, loaded_rows = %(loaded_rows)s, duplicate_rows = %(duplicate_rows)s,
-    quarantined_rows = %(quarantined_rows)s, report = %(report)s
+    quarantined_rows = %(quarantined_rows)s, header = %(header)s, report = %(report)s
 WHERE load_id = %(load_id)s
 
 -- name: note_object
 -- The same content under the same name and day, written again: remember the new object, so that it is not read again.
 UPDATE longbox.loads SET object_e_tag = %(object_e_tag)s, object_bytes = %(object_bytes)s WHERE load_id = %(load_id)s
+
+-- name: earlier_headers
+-- Columns of the last files up to a landing day. Relies on loads_by_day.
+SELECT header FROM longbox.loads
+WHERE feed_id = %(feed_id)s AND landing_day <= %(landing_day)s AND status = 'loaded' AND header ? 'columns'
+ORDER BY landing_day DESC, load_id DESC LIMIT %(limit)s
+
+-- name: faults_by_column
+-- Columns in which at least so many rows of a load do not convert, with one of them. Relies on quarantine_by_load.
+SELECT column_name, count(*), min(detail) FROM longbox.quarantine
+WHERE load_id = %(load_id)s AND column_name IS NOT NULL AND reason = ANY (%(reasons)s)
+GROUP BY column_name HAVING count(*) >= %(least)s
+ORDER BY column_name
+
+-- name: changes_of_day
+-- What changed in the columns of a day's files. Relies on loads_by_day.
+SELECT file_name, change FROM longbox.loads JOIN longbox.feeds USING (feed_id),
+       jsonb_array_elements(report -> 'schema_changes') AS change
+WHERE (system, feed) = (%(system)s, %(feed)s) AND landing_day = %(landing_day)s
+ORDER BY file_name COLLATE "C", load_id
 
 -- name: drop_staging
 -- A second writer in one transaction (a replay of two kinds of rows) begins afresh.

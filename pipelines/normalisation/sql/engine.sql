@@ -23,12 +23,12 @@ UNION ALL
 SELECT DISTINCT key_hash, NULL::uuid FROM longbox.version_switches
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
 
--- name: keys_of_older_rules
--- Records whose row, or rejection, was made by older rules. Scans the target: for a changed rule, not for every day.
-SELECT key_hash, NULL::uuid FROM {target} WHERE rule_version < %(rule_version)s
+-- name: keys_of_other_rules
+-- Records whose row, or rejection, was made by other rules than today's (older ones, or newer that were taken back). Scans the target: for a changed rule, not for every day.
+SELECT key_hash, NULL::uuid FROM {target} WHERE rule_version <> %(rule_version)s
 UNION ALL
 SELECT key_hash, NULL::uuid FROM longbox.rejections
-WHERE feed_id = %(feed_id)s AND rule_version < %(rule_version)s
+WHERE feed_id = %(feed_id)s AND rule_version <> %(rule_version)s
 
 -- name: create_batch
 -- What a batch works with: its keys, their versions, rows to be, rejections, what changes and what goes.
@@ -40,7 +40,8 @@ CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LI
 CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
                                   reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_absent (key_hash uuid NOT NULL, content_hash uuid NOT NULL) ON COMMIT DROP;
-CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL, is_same boolean NOT NULL)
+  ON COMMIT DROP;
 CREATE TEMP TABLE batch_gone (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP
 
 -- name: copy_landed
@@ -78,9 +79,11 @@ WHERE version.is_current AND NOT version.is_tombstone
 INSERT INTO batch_absent (key_hash, content_hash) SELECT unnest(%(keys)s::uuid[]), unnest(%(contents)s::uuid[])
 
 -- name: find_changed
--- Rows that are new or differ from what stands. Relies on the target's primary key (key_hash, {time}).
-INSERT INTO batch_changed (key_hash, event_on)
-SELECT fresh.key_hash, fresh.{time}
+-- Rows that are new or differ from what stands; `is_same`: in nothing but the version of the rules that made them.
+-- Relies on the target's primary key (key_hash, {time}).
+INSERT INTO batch_changed (key_hash, event_on, is_same)
+SELECT fresh.key_hash, fresh.{time},
+       kept.is_there IS NOT NULL AND ({kept_content}) IS NOT DISTINCT FROM ({fresh_content})
 FROM batch_rows AS fresh
 LEFT JOIN LATERAL (
     SELECT true AS is_there, {columns} FROM {target} AS kept
@@ -105,13 +108,14 @@ WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
 SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), date_trunc('month', row.{time})::date
 FROM (
-    SELECT kept.* FROM (TABLE batch_gone UNION ALL TABLE batch_changed) AS change,
+    SELECT kept.* FROM (TABLE batch_gone UNION ALL
+                        SELECT key_hash, event_on FROM batch_changed WHERE NOT is_same) AS change,
          LATERAL (SELECT {time}, {groups} FROM {target} AS kept
                   WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on OFFSET 0) AS kept
     UNION ALL
     SELECT fresh.{time}, {fresh_groups}
     FROM batch_rows AS fresh JOIN batch_changed AS change
-      ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+      ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ) AS row
 WHERE num_nulls({groups}) = 0
 ON CONFLICT DO NOTHING
@@ -124,8 +128,18 @@ WHERE kept.key_hash = gone.key_hash AND kept.{time} = gone.event_on
 -- Only rows that differ are written; columns that a later stage sets start from their default again.
 INSERT INTO {target} ({columns})
 SELECT {fresh_columns} FROM batch_rows AS fresh
-JOIN batch_changed AS change ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+JOIN batch_changed AS change
+  ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ON CONFLICT (key_hash, {time}) DO UPDATE SET {assignments}
+
+-- name: count_same
+SELECT count(*) FROM batch_changed WHERE is_same
+
+-- name: stamp_rules
+-- Rows that today's rules make as they stand: they only say so. Nothing of a later stage is touched.
+UPDATE {target} AS kept SET rule_version = %(rule_version)s
+FROM batch_changed AS change
+WHERE change.is_same AND kept.key_hash = change.key_hash AND kept.{time} = change.event_on
 
 -- name: clear_rejections
 -- Rejections of the batch's keys that no longer hold, or hold otherwise.
