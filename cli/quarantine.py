@@ -99,7 +99,8 @@ def replay(
     typer.echo(f"{result.loaded:,} loaded, {result.duplicate:,} known already, {result.remaining:,} stay")
     if result.landing_days:
         days = ", ".join(map(str, result.landing_days))
-        typer.echo(f"now run the days that got rows, so that later tables take them in: {days}")
+        typer.echo(f"later tables take them in when their landing days run again: materialise {days}")
+        typer.echo(f"(daily_pipeline of {feed.partition('/')[0]} in the UI, those partitions)")
 
 
 @commands.command("dismiss")

@@ -63,7 +63,7 @@ def _renormalise_job(system: System) -> Any:
     key = dg.AssetKey([system.name, NORMALISED])
     return dg.define_asset_job(
         "comics_renormalise",
-        selection=dg.AssetSelection.assets(key).downstream() - dg.AssetSelection.groups("verdict"),
+        selection=dg.AssetSelection.assets(key).downstream(),
         config={"ops": {key.to_python_identifier(): {"config": {"whole_history": True}}}},
         description="After a changed rule: normalises and aggregates again what it changes in the whole history. "
         "Launch it for one landing day, such as the last.",
@@ -116,7 +116,11 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
 
         normaliser = make_normaliser(system, database, owner_database, context.run.run_id)
         results = normalise_matched_days(
-            normaliser, database, landing_days(context), context.run.run_id, whole_history=config.whole_history
+            normaliser,
+            database,
+            landing_days(context),
+            context.run.run_id,
+            whole_history=config.whole_history,
         )
         report_days(context, results, NORMALISED_COUNTS)
         add_live_columns(context, database, (system.name, NORMALISED))

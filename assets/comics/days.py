@@ -66,7 +66,12 @@ def match_days(normaliser: Any, database: Database, days: Sequence[dt.date], run
 
 
 def normalise_matched_days(
-    normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None, *, whole_history: bool = False
+    normaliser: Any,
+    database: Database,
+    days: Sequence[dt.date],
+    run_id: str | None,
+    *,
+    whole_history: bool = False,
 ) -> list[Any]:
     """Normalise `days` whose titles are matched; the others come back as held back, in order of the days.
 
@@ -82,7 +87,10 @@ def normalise_matched_days(
     results = [*normalise_days(normaliser, ready), *held]
     if whole_history and ready:
         again = normaliser.renormalise(max(ready))
-        results.append(Renormalised(again.landing_day, again.records, again.rows_written, again.rows_deleted))
+        # first, so that the outcome of the day itself is what stands
+        results.insert(
+            0, Renormalised(again.landing_day, again.records, again.rows_written, again.rows_deleted)
+        )
     written = sum(getattr(r, "rows_written", 0) + getattr(r, "rows_changed", 0) for r in results)
     refresh_statistics(database, *NORMALISED.split("/"), rows_written=written)
     return sorted(results, key=lambda result: result.landing_day)

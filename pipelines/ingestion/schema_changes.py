@@ -155,7 +155,10 @@ def retyped_columns(
 
 def report_of(unknown: Sequence[str], changes: Sequence[SchemaChange]) -> dict[str, Any]:
     """What the account of a load tells of its columns; nothing of a file like all others."""
-    told = {"unknown_columns": list(unknown), "schema_changes": [asdict(change) for change in changes]}
+    told: dict[str, list[Any]] = {
+        "unknown_columns": list(unknown),
+        "schema_changes": [asdict(change) for change in changes],
+    }
     return {name: [_storable(item) for item in items] for name, items in told.items() if items}
 
 
@@ -164,9 +167,7 @@ def schema_changes(database: Database, feed: Feed, landing_day: dt.date) -> list
     with database.connection() as connection:
         names = {"system": feed.system, "feed": feed.name, "landing_day": landing_day}
         rows = cast("list[tuple[str, Any]]", connection.execute(QUERIES["changes_of_day"], names).fetchall())
-    return [
-        f"{landing_day}/{name}: {SchemaChange(**change)}" for name, change in rows
-    ]
+    return [f"{landing_day}/{name}: {SchemaChange(**change)}" for name, change in rows]
 
 
 def _storable(item: Any) -> Any:
