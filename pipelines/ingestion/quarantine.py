@@ -209,6 +209,9 @@ def _by_header(
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
     landed_names = {column: landed for landed, column in feed.columns.items()}
+    names = list(header["names"])
+    if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since
+        names += [name for name in wanted if name not in names]
     for quarantine_id, ordinal, line, reason, text in rows:
         place = (quarantine_id, ordinal, line)
         if reason == "refused_by_table":  # its text is the row as the table was to get it
@@ -216,9 +219,9 @@ def _by_header(
         elif header["format"] == "csv":
             as_landed.append((*place, _csv_record(text, header)))
         else:
-            as_landed.append((*place, _json_record(text, header["names"], {})))
+            as_landed.append((*place, _json_record(text, names, {})))
     if as_landed:
-        yield header["names"], as_landed
+        yield names, as_landed
     if refused:
         yield wanted, refused
 

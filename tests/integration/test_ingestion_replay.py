@@ -105,3 +105,13 @@ def test_a_file_put_aside_can_be_written_off(shop):
     assert entry.reason == "missing_column" and entry.line is None
     dismiss(shop.database, [entry.quarantine_id])
     assert shop.load(DAY).outcome == "complete"
+
+
+def test_a_json_row_loads_on_replay_once_its_own_name_of_a_column_is_mapped(shop):
+    row = '{"shop":"north","id":"%s","%s":4,"sold_at":"2026-10-29"}\n'
+    shop.land(DAY, "a.jsonl", row % (1, "price") + row % (2, "cost"))
+    assert account(shop.load(DAY)) == (2, 1, 0, 1)
+    shop.reload(SHOP_YAML.replace("{id: sale_id}", "{id: sale_id, cost: price}"))
+    result = replay(shop.loader())
+    assert (result.loaded, result.remaining) == (1, 0)
+    assert [row[:3] for row in shop.current()] == [("north", "1", "4.00"), ("north", "2", "4.00")]
