@@ -160,7 +160,7 @@ def test_json_lines_carry_deletions_by_text_truth_or_number(shop, mark):
 
 def comics_file(*rows):
     text = io.StringIO()
-    writer = csv.DictWriter(text, (*COLUMNS, "status"), lineterminator="\n", restval="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows({"marketplace": "ebay", **row} for row in rows)
     return text.getvalue().encode()
