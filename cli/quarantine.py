@@ -103,6 +103,27 @@ def replay(
         typer.echo(f"(daily_pipeline of {feed.partition('/')[0]} in the UI, those partitions)")
 
 
+@commands.command("rejected")
+def rejected(
+    feed: Annotated[str | None, typer.Option(metavar="SYSTEM/FEED", help="Only this feed.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only this reason, as in no_rate.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many records.")] = 50,
+) -> None:
+    """List records that were loaded but cannot be normalised (no rate, no such currency), and what would help."""
+    from cli.session import session
+    from pipelines.normalisation.rejections import list_rejections
+
+    with session() as current:
+        found = list_rejections(current.database, feed=feed, reason=reason, limit=limit)
+    if not found:
+        typer.echo("no record is rejected")
+    for row in found:
+        place = f"{row.landing_day}/{row.file_name} record {row.record}"
+        typer.echo(f"{row.feed} {place} {row.reason}: {row.detail}")
+    if len(found) == limit:
+        typer.echo(f"(the first {limit}; --limit shows more)")
+
+
 @commands.command("dismiss")
 def dismiss(
     numbers: Annotated[list[int], typer.Argument(metavar="ID...", help="Entries to write off.")],

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from assets.comics import normalise
@@ -39,6 +40,14 @@ def sale(
     number: int, title: str = SPIDER, price: str = "100.00", more: str = "USD,2026-10-04T12:00:00Z,"
 ) -> str:
     return f"ebay,{number},{title},,{price},{more}"
+
+
+def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
+    """`longbox quarantine ...` on the servers of the test."""
+    monkeypatch.setenv("LONGBOX_POSTGRES_URL", settings.postgres_url)
+    monkeypatch.setenv("LONGBOX_REDIS_URL", settings.redis_url)
+    monkeypatch.setenv("LONGBOX_OBJECT_STORE", settings.object_store)
+    return CliRunner().invoke(build_app(), ["quarantine", *arguments])
 
 
 @pytest.fixture
@@ -106,10 +115,16 @@ def test_materialising_a_past_day_again_renormalises_what_it_owns_and_writes_onl
 
 
 def test_sales_that_lacked_a_rate_get_their_price_by_the_next_daily_run_after_rates_arrive(
-    daily: Daily, tmp_path: Path
+    daily: Daily, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     daily.land("2026-10-05", "a.csv", csv_of(sale(1), sale(2, more="CHF,2026-10-04T12:00:00Z,")))
     assert daily.run("2026-10-05").success
+    said = command(settings, monkeypatch, "rejected").output
+    assert (
+        "comics/marketplace_sales 2026-10-05/a.csv record 2 unknown_currency: 100.00 CHF on 2026-10-04"
+        in said
+    )
+    assert "or load rates of that currency" in said
     assert statistics(daily) == [("9.8-10", 1, "100.00")]
     assert rows(daily, "SELECT reason FROM longbox.rejections") == [("unknown_currency",)]
     rates = daily.settings.fx_rates_file
@@ -134,12 +149,7 @@ def test_rows_replayed_from_the_quarantine_reach_prices_by_the_next_run_of_their
     assert statistics(daily) == [("9.8-10", 1, "100.00")]
     with daily.owner.connection() as connection:
         connection.execute("ALTER TABLE comics.pricing_data_raw DROP CONSTRAINT tight")
-    for name in ("LONGBOX_POSTGRES_URL", "LONGBOX_REDIS_URL", "LONGBOX_OBJECT_STORE"):
-        field = {"LONGBOX_POSTGRES_URL": "postgres_url", "LONGBOX_REDIS_URL": "redis_url"}.get(
-            name, "object_store"
-        )
-        monkeypatch.setenv(name, getattr(settings, field))
-    said = CliRunner().invoke(build_app(), ["quarantine", "replay", "comics/marketplace_sales"])
+    said = command(settings, monkeypatch, "replay", "comics/marketplace_sales")
     assert said.exit_code == 0, said.output
     assert "1 loaded" in said.output and "2026-10-05" in said.output and "daily_pipeline" in said.output
     result = daily.run("2026-10-05")
