@@ -20,7 +20,7 @@ LATE_DAYS = 45
 REMEMBERED = 1_000  # records of a feed kept for corrections and repeats: memory stays bounded
 SPOILT_RATE = 0.002
 RATES = {"repeated_in_file": 0.004, "repeated_later": 0.006, "corrected": 0.01, "late": 0.006}
-_NEEDS_KEY = frozenset({"repeated_in_file", "repeated_later", "corrected"})
+_NEEDS_KEY = {"repeated_in_file", "repeated_later", "corrected"}
 _NEEDS_EARLIER = frozenset({"repeated_later", "corrected"})
 
 New = Callable[[random.Random, int, dt.date], Record]
@@ -33,8 +33,8 @@ class SampleFeed:
     """How the records of one feed look. Values are by landed column.
 
     `new(dice, number, event_day)` invents record `number` of an event day. `correct(dice, record, revised_at)` gives
-    another version of it, later in the feed's own order; None for a feed without a key. `spoilt` names faults, each
-    with what makes a record unfit to be loaded.
+    another version of it, later in the feed's own order; None where nothing is ever corrected. `spoilt` names faults,
+    each with what makes a record unfit to be loaded. `is_keyed`: a record is known again when it lands again.
     """
 
     name: str
@@ -44,11 +44,7 @@ class SampleFeed:
     new: New
     correct: Correct | None = None
     spoilt: Mapping[str, Spoil] = field(default_factory=dict)
-
-    @property
-    def is_keyed(self) -> bool:
-        """Whether a record is known again when it lands again."""
-        return self.correct is not None
+    is_keyed: bool = False
 
 
 def plant(
@@ -112,7 +108,10 @@ class _Planted:
         self.number = self.rows = self.repeated_rows = 0
         self.last_is_new = False
         rates = RATES | dict.fromkeys(feed.spoilt, SPOILT_RATE)
-        self.rates = {kind: rate for kind, rate in rates.items() if feed.is_keyed or kind not in _NEEDS_KEY}
+        impossible = (set() if feed.is_keyed else _NEEDS_KEY) | (
+            {"corrected"} if feed.correct is None else set()
+        )
+        self.rates = {kind: rate for kind, rate in rates.items() if kind not in impossible}
         self.due = {kind: 0.5 + dice.random() / 2 for kind in self.rates}
 
     def land_day(self, number: int, day: dt.date, rows: int) -> None:

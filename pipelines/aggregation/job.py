@@ -4,7 +4,6 @@ So the table is the same whatever the order of the days and however often they a
 """
 
 import datetime as dt
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +13,7 @@ from psycopg import sql
 
 from pipelines.aggregation.sample import measure_values, same_value
 from pipelines.aggregation.statements import Statements
+from pipelines.catalog.days import failed_days, record_days
 from pipelines.catalog.model import Aggregate, System
 from pipelines.catalog.shape import table_shape
 from resources.database import Connection, Database
@@ -104,8 +104,7 @@ def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResul
     Days whose load failed are left out and recorded as failed. Two runs at once take turns.
     """
     with job.database.connection() as connection:
-        rows = connection.execute(QUERIES["failed_days"], {"asset": job.source_asset, "days": list(days)})
-        failed = tuple(cast(dt.date, row[0]) for row in rows)
+        failed = tuple(sorted(failed_days(connection, job.source_asset, days)))
     sound = tuple(day for day in days if day not in failed)
     result = AggregateResult(sound, failed)
     try:
@@ -167,12 +166,8 @@ def _record(
     counts: Mapping[str, int],
     problems: Sequence[str],
 ) -> None:
-    values = {
-        "asset": job.asset, "days": list(days), "outcome": outcome, "counts": json.dumps(counts),
-        "problems": json.dumps(problems), "run_id": job.run_id,
-    }  # fmt: skip
     with job.database.connection() as connection:
-        connection.execute(QUERIES["record_days"], values)
+        record_days(connection, job.asset, days, outcome, counts, problems, job.run_id)
 
 
 def _values(columns: Sequence[str]) -> sql.Composable:

@@ -210,6 +210,9 @@ def _check_lifecycle(document: Document, path: YamlPath, table: Table) -> None:
         document.report(
             (*path, "partition"), "partition without time", "add `time:`, the column to partition by"
         )
+    if table.partitions_ahead is not None and not table.partition:
+        remedy = "add `partition:`, how long each of them is, or take `partitions_ahead` out"
+        document.report((*path, "partitions_ahead"), "partitions_ahead without partition", remedy)
     if table.time is None and life.keep:
         document.report(
             (*where, "keep"), "keep without time", "add `time:`, the column that says how old a row is"

@@ -191,6 +191,14 @@ class Table(_Declared):
     """How old its newest data may be."""
     adopt: StrictBool = False
     """An existing table of yours: used as it is, its DDL left alone."""
+    partitions_ahead: StrictBool | None = None
+    """Whether Longbox makes the partitions to come. Left out: yes, but not those of an adopted table."""
+
+    @property
+    def has_partitions_ahead(self) -> bool:
+        """Whether `keep_ahead` looks after it."""
+        wanted = not self.adopt if self.partitions_ahead is None else self.partitions_ahead
+        return self.partition is not None and wanted
 
     @property
     def is_generated(self) -> bool:
