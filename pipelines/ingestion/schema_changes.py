@@ -15,8 +15,9 @@ from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import UnreadableFileError
 from pipelines.ingestion.formats import CsvRecords, JsonRecords, ParquetRecords, Records
-from pipelines.ingestion.writer import QUERIES, storable
+from pipelines.ingestion.writer import QUERIES
 from resources.database import Connection, Database
+from resources.sql import storable
 
 COMPARED_FILES = 20
 RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts
