@@ -18,6 +18,10 @@ class BackupRefusedError(UserError):
     """The cluster cannot be backed up as it is; nothing was written."""
 
 
+class BaseUnusableError(BackupError):
+    """No incremental can be made; a full backup can."""
+
+
 class BackupRunningError(RetryableError):
     """Another backup of the same cluster is in progress."""
 

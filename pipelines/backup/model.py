@@ -47,6 +47,9 @@ class BackupRecord:
     parts: tuple[StoredObject, ...]
     manifest: StoredObject | None
     recovery_key_id: str
+    wrapped_key: (
+        str  # base64, as in the header of each part: shows before anything is read whether a key opens it
+    )
     wal_segment_bytes: int
     superuser: str
     files: int = 0

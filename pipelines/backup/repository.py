@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification
-from pipelines.backup.sealed import DIGEST_BYTES, SealedReader
+from pipelines.backup.sealed import check_digest
 from resources.errors import LongboxError, ObjectMissingError, UserError
 from resources.object_store import ObjectInfo, ObjectStore
 
@@ -219,10 +219,10 @@ def check_sealed(name: str, data: bytes, recorded: StoredObject | None = None) -
     """Whether `data` is the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
     if recorded is not None and len(data) != recorded.size_bytes:
         raise DamagedError(
-            f"{name} is damaged: {len(data)} bytes where {recorded.size_bytes} were written", [name]
+            f"{name} is damaged: it has {len(data)} bytes where {recorded.size_bytes} were written", [name]
         )
-    SealedReader(name, [data[:-DIGEST_BYTES], data[-DIGEST_BYTES:]]).drain()
-    if recorded is not None and data[-DIGEST_BYTES:].hex() != recorded.blake2b:
+    digest = check_digest(name, data)
+    if recorded is not None and digest != recorded.blake2b:
         raise DamagedError(f"{name} is not the object that was recorded", [name])
 
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 from backports import zstd
 
 from pipelines.backup.errors import DamagedError
-from resources.keys import DecryptionError, RecoveryKeys, ServerKeys, StreamKey, read_decrypted
+from resources.keys import DecryptionError, RecoveryKeys, ServerKeys, StreamKey, WrongKeyError, read_decrypted
 
 MAGIC = b"LONGBOX1"
 DIGEST_BYTES = 32
@@ -127,22 +127,43 @@ class Opener:
         self._recovery, self._server = recovery, server
         self._opened: dict[bytes, StreamKey] = {}
 
-    def can_open(self, header: Header) -> bool:
-        """Whether keys of that kind are at hand (not whether they are the right ones)."""
-        return (self._recovery if header.lock == "recovery" else self._server) is not None
+    def has(self, kind: str) -> bool:
+        """Whether keys of that kind (recovery, state) are at hand, not whether they are the right ones."""
+        return (self._recovery if kind == "recovery" else self._server) is not None
 
     def key_of(self, header: Header) -> StreamKey:
         """The key of an object. Raises `WrongKeyError`."""
-        if header.wrapped not in self._opened:
-            self._opened[header.wrapped] = self._unwrap(header)
-        return self._opened[header.wrapped]
+        return self.unwrap(header.lock, header.wrapped, header.key_id)
 
-    def _unwrap(self, header: Header) -> StreamKey:
-        if header.lock == "recovery" and self._recovery:
-            return self._recovery.unwrap(header.wrapped, header.key_id)
-        if header.lock == "state" and self._server:
-            return self._server.unwrap_state(header.wrapped, header.key_id)
-        raise DamagedError(f"no {header.lock} keys at hand for {header.name}", [header.name])
+    def unwrap(self, kind: str, wrapped: bytes, key_id: str) -> StreamKey:
+        """A wrapped key opened. Raises `WrongKeyError`."""
+        if wrapped not in self._opened:
+            self._opened[wrapped] = self._unwrap(kind, wrapped, key_id)
+        return self._opened[wrapped]
+
+    def _unwrap(self, kind: str, wrapped: bytes, key_id: str) -> StreamKey:
+        if kind == "recovery" and self._recovery:
+            return self._recovery.unwrap(wrapped, key_id)
+        if kind == "state" and self._server:
+            return self._server.unwrap_state(wrapped, key_id)
+        raise WrongKeyError(f"the {kind} keys are not at hand; this needs key {key_id}")
+
+
+def check_digest(name: str, data: bytes) -> str:
+    """The digest of a whole object in memory, which must be the one it ends with. Raises `DamagedError`."""
+    body = memoryview(data)[:-DIGEST_BYTES]
+    digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
+    if digest != data[-DIGEST_BYTES:]:
+        raise DamagedError(f"{name} is damaged: its bytes do not match its checksum", [name])
+    _ = SealedReader(name, [data[: _MAX_HEADER_BYTES + DIGEST_BYTES]]).header
+    return digest.hex()
+
+
+def chunks_of(data: bytes) -> Iterator[bytes]:
+    """An object in memory as the chunks that `SealedReader` takes."""
+    view = memoryview(data)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield bytes(view[start : start + CHUNK_BYTES])
 
 
 class SealedReader:
