@@ -11,9 +11,11 @@ Files (who imports what runs downwards):
     copies     bring every object to each copy store and compare there
     expiry     which backups and WAL may go, dependents first; `plan_expiry` is pure, `expire` deletes
     verify     read everything back: hashes, decryption, chains, continuity of WAL
-    restore    choose backups and WAL for a target, lay the files out, check them, hand over to `recovery`
+    restore    carry a plan out: lay the files out, check them, recover, look, say "restored"
+    planning   which backups and WAL lead to a target; refuses what cannot be, before anything is written
     recovery   start the restored cluster, feed it WAL, wait for the target, check, promote
     engine     `BackupEngine`, what each engine can do; `postgres` is the default one
+    files      the files of a backup out of the repository, checked and combined
     stream     tar stream -> zstd -> encrypt -> parts in the store, and back; bounded memory
     wal        segments, partial segments, history files and the covered moment in the repository
     repository one repository over a store and its copies: records, leases, sealed objects, sweeping
@@ -41,8 +43,9 @@ AES-256-GCM, the header as associated data), BLAKE2b-256 of everything before. S
 an object cannot stand in for another one. The wrapped key opens with the recovery keys only; the server holds none.
 
 For the WAL receiver: `wal.WalArchive.put_segment / put_partial / put_history / put_covered` (all idempotent), and
-`WalArchive.inventory()` -> what is there, gaps named. For drills: `restore.restore(RestoreRequest(...), check=f)`,
-where `f(url)` runs against the restored, not yet promoted server; `restore.window(repository)` gives first and last
-restorable moment. For assets: `open_repository(settings)`, `open_engine(settings)` in `setup`, which hold no secrets
-but the public key; `verify.verify`, `copies.copy`, `expiry.expire`, each returning a frozen dataclass.
+`WalArchive.inventory()` -> what is there, gaps named; locks for it come from `sealed.recovery_lock(ServerKeys)`. For
+drills: `restore.restore(repository, RestoreRequest(...), opener, check=f)`, where `f(url)` runs against the recovered
+server before it counts as restored; `planning.window(repository, opener)` gives first and newest restorable moment.
+For assets: `setup.open_engine(settings, database)` and its `choose()`, `back_up()`; `verify.verify_repository`,
+`copies.copy_repository`, `expiry.expire`, each returning a frozen dataclass.
 """

@@ -89,6 +89,18 @@ class Inventory:
         partial = self.partials.get((timeline, segment))
         return whole or (partial.name if partial else None)
 
+    def object_before(self, timeline: int, lsn: int) -> str | None:
+        """The object that holds the byte before `lsn`."""
+        return self.object_of(
+            timeline, segment_name(timeline, (lsn - 1) // self.segment_bytes, self.segment_bytes)
+        )
+
+    def end_of(self, segment: str) -> int:
+        """The LSN at which what is held of a segment ends."""
+        partial = self.partials.get((int(segment[:8], 16), segment))
+        held = partial.valid_bytes or 0 if partial else self.segment_bytes
+        return segment_number(segment, self.segment_bytes) * self.segment_bytes + held
+
     @property
     def timelines(self) -> list[int]:
         """Timelines with WAL, ascending."""
