@@ -82,6 +82,8 @@ class RestoredServer:
             "unix_socket_directories": str(self._folder),
         }
         self._give(self._folder, access)
+        # the target last: an empty one that is read after it counts as a second target
+        settings = {name: value for name, value in settings.items() if name not in self._settings}
         self._process = self._spawn(settings | self._settings)
 
     def url(self, database: str = "postgres") -> str:

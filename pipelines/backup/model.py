@@ -177,6 +177,6 @@ def _hash(text: str) -> str:
 def _plain(name: str, item: Any) -> Any:
     if isinstance(item, dt.datetime):
         return item.astimezone(dt.UTC).isoformat()
-    if name.endswith("_lsn"):
+    if name == "lsn" or name.endswith("_lsn"):
         return format_lsn(item)
     return item
