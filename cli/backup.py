@@ -132,6 +132,58 @@ def verify(
         raise typer.Exit(1)
 
 
+@commands.command("copy")
+def copy(
+    system: System = None,
+    mend: Annotated[
+        bool,
+        typer.Option("--mend", help="Read everything; replace what is damaged or missing by a sound copy."),
+    ] = False,
+) -> None:
+    """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: some could not)."""
+    from pipelines.backup import copies
+    from pipelines.backup.setup import open_stored_repository
+    from resources.errors import UserError
+    from resources.settings import Settings
+
+    repository = open_stored_repository(Settings.load(), system)
+    if not repository.copies:
+        raise UserError("no copy store is named; set LONGBOX_BACKUP_COPY_STORES")
+    results = copies.mend(repository) if mend else copies.copy_repository(repository)
+    for result in results:
+        for fault in result.faults:
+            typer.echo(f"{result.store}: {fault}")
+        typer.echo(
+            f"{result.store}: {result.copied} of {result.objects} objects brought, {_size(result.copied_bytes)}"
+        )
+    if any(result.faults for result in results):
+        raise typer.Exit(1)
+
+
+@commands.command("expire")
+def expire(
+    system: System = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without it only what would go is shown.")
+    ] = False,
+) -> None:
+    """Delete backups and WAL that the policy no longer keeps, in the store and in each copy. Shows only, by default."""
+    from pipelines.backup import expiry
+    from pipelines.backup.setup import open_stored_repository
+    from resources.settings import Settings
+
+    whole, now = open_stored_repository(Settings.load(), system), dt.datetime.now(dt.UTC)
+    for store in whole.stores:
+        result = expiry.expire(whole.only(store), expiry.Policy(), now, dry_run=not yes)
+        for backup_id in result.plan.expired:
+            typer.echo(f"{store.url}: {backup_id}")
+        act = "deleted" if yes else "would go; --yes deletes"
+        typer.echo(
+            f"{store.url}: {len(result.plan.expired)} backup(s) and {len(result.plan.wal)} of WAL, "
+            f"{_size(result.freed_bytes)}, {act}; {len(result.plan.kept)} backup(s) stay"
+        )
+
+
 @key_commands.command("init")
 def init(
     recovery_file: Annotated[
