@@ -140,7 +140,7 @@ def copy(
         typer.Option("--mend", help="Read everything; replace what is damaged or missing by a sound copy."),
     ] = False,
 ) -> None:
-    """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: some could not)."""
+    """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: a fault)."""
     from pipelines.backup import copies
     from pipelines.backup.setup import open_stored_repository
     from resources.errors import UserError

@@ -119,9 +119,10 @@ class PostgresTools:
     def combine(self, folders: Sequence[Path], into: Path) -> None:
         """Make `into` out of a full backup and its incrementals, by hard links where the version and the disk allow.
 
-        The inputs are worthless afterwards: they share their files with the result.
+        The inputs are worthless afterwards: they share their files with the result. Nothing is synced to disk here:
+        the server does that itself before it recovers.
         """
-        arguments: list[str | Path] = [*folders, "--output", into]
+        arguments: list[str | Path] = [*folders, "--no-sync", "--output", into]
         if self.programs.major >= 18:
             self._run("pg_combinebackup", [*arguments, "--link"])
         else:

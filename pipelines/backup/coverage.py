@@ -144,4 +144,4 @@ def _hole(connection: Connection, record: BackupRecord, now_lsn: int) -> str:
             reached = int(end)
     if reached >= now_lsn:
         return ""
-    return f"WAL summaries from {format_lsn(reached)} on are gone or of another timeline; make a new backup and verify it"
+    return f"WAL summaries from {format_lsn(reached)} on are gone; make a new backup and verify it"

@@ -35,6 +35,7 @@ class RestoreRequest:
     to: dt.datetime | None = None
     backup_id: str | None = None
     port: int | None = None  # leave the server running there
+    is_durable: bool = True  # False for what is thrown away again: a drill, a test
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,7 @@ class Recovery:
     opener: Opener
     target: Target
     expected_lsn: int
+    is_durable: bool = True
     wait_seconds: float = 24 * 3600.0
 
 
@@ -245,7 +246,8 @@ def recovered(job: Recovery) -> Iterator[tuple[RestoredServer, Recovered]]:
 
 
 def _start(job: Recovery, feeder: WalFeeder, target: Target) -> RestoredServer:
-    settings = target.settings() | {"restore_command": feeder.command}
+    # on disk before it is said to be restored: the server syncs every file before it recovers, unless told otherwise
+    settings = target.settings() | {"restore_command": feeder.command, "fsync": "on" if job.is_durable else "off"}
     server = RestoredServer(job.tools, job.data, job.log, settings, job.record.superuser)
     try:
         server.start()

@@ -72,6 +72,7 @@ def restore(
             opener=opener,
             target=decided.target,
             expected_lsn=decided.expected_lsn,
+            is_durable=request.is_durable,
         )
         with recovered(job) as (server, facts):
             seconds["recovery"] = clock() - started - seconds["files"]
