@@ -94,7 +94,7 @@ def running_cluster() -> Iterator[Cluster]:
 
 
 def fast_folder(prefix: str) -> Path:
-    """A folder that PostgreSQL's own user may enter too, in memory where the system has that: files come by thousands."""
+    """A folder that PostgreSQL's own user may enter too; in memory where there is room, for files come by thousands."""
     memory = Path("/dev/shm")
     has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 << 30
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=memory if has_room else None)).resolve()

@@ -36,15 +36,15 @@ def killed(*arguments: object) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("step", ["1", "3", "record"])
-@pytest.mark.parametrize("kind", ["full", "incremental"])
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [("full", "1"), ("full", "3"), ("full", "record"), ("incremental", "1"), ("incremental", "record")],
+)
 def test_a_backup_killed_at_any_step_does_not_exist_and_the_next_one_completes(
     backups: Backups, tmp_path: Path, kind: str, step: str
 ):
     repository, cluster = backups.repository, backups.cluster
     if kind == "incremental":
-        if step == "3":
-            pytest.skip("an incremental of a small cluster has no third part")
         backups.engine.back_up("full")
     before = [record.backup_id for record in backups.engine.backups()]
     killed("back_up", repository.store.url, cluster.url, cluster.system, tmp_path, kind, step)
