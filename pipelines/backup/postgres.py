@@ -30,7 +30,6 @@ from pipelines.backup.files import lay_out
 from pipelines.backup.model import BackupRecord, Kind, StoredObject, Verification, parse_lsn
 from pipelines.backup.repository import Records, Repository
 from pipelines.backup.sealed import (
-    CHUNK_BYTES,
     Opener,
     SealedReader,
     Sealer,
@@ -53,6 +52,7 @@ _SQL = Queries.of("pipelines.backup")
 _MANIFEST = "backup_manifest"
 _WAL_RANGE = re.compile(rb'"Timeline": (\d+), "Start-LSN": "([0-9A-F/]+)", "End-LSN": "([0-9A-F/]+)"')
 _SYSTEM = re.compile(rb'"System-Identifier": (\d+)')
+_READ_BYTES = 256 << 10  # larger buffers are mapped anew each time: 2 s of page faults in 2.4 GB instead of 0.6 s
 _REPORT_BYTES = 32 << 20
 _KEPT_IN_MEMORY_BYTES = 8 << 20
 _MISSING_SUMMARIES = ("WAL summaries are required", "summarize_wal", "manifest contains", "UPLOAD_MANIFEST")
@@ -249,7 +249,7 @@ class _Run:
                 ) as source,
             ):
                 reported = 0
-                while chunk := source.read(CHUNK_BYTES):
+                while chunk := source.read(_READ_BYTES):
                     tar.feed(chunk)
                     writer.write(chunk)
                     if writer.plain_bytes - reported >= _REPORT_BYTES:

@@ -50,8 +50,7 @@ class PartWriter:
         self._repository, self._lock, self._backup_id = repository, lock, backup_id
         self._part_bytes, self._name_of = part_bytes, name_of
         parameter = zstd.CompressionParameter
-        # one thread beside the caller's: on two cores a second one takes time from the server that is being read
-        workers = max(1, min(4, (os.cpu_count() or 2) - 1))
+        workers = max(1, min(4, os.cpu_count() or 2))
         self._compressor = zstd.ZstdCompressor(
             options={
                 parameter.compression_level: 1,
