@@ -247,7 +247,10 @@ def recovered(job: Recovery) -> Iterator[tuple[RestoredServer, Recovered]]:
 
 def _start(job: Recovery, feeder: WalFeeder, target: Target) -> RestoredServer:
     # on disk before it is said to be restored: the server syncs every file before it recovers, unless told otherwise
-    settings = target.settings() | {"restore_command": feeder.command, "fsync": "on" if job.is_durable else "off"}
+    settings = target.settings() | {
+        "restore_command": feeder.command,
+        "fsync": "on" if job.is_durable else "off",
+    }
     server = RestoredServer(job.tools, job.data, job.log, settings, job.record.superuser)
     try:
         server.start()
