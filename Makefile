@@ -8,10 +8,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV ?= uv
+# One worker a core, a file of tests stays with its worker (each worker starts servers of its own).
+EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=95
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test lint format lock clean
+.PHONY: help setup setup-dev demo test faults lint format lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,9 +25,12 @@ setup-dev: $(VENV)/.setup-dev-done
 demo: setup ## Start everything, run the main job on the bundled sample, keep the UI up (ONCE=1: end after the job)
 	@$(BIN)/longbox demo $(if $(filter 1 true yes,$(ONCE)),--once)
 
-test: setup-dev ## Lint, types, import rules and all tests
+test: setup-dev ## Lint, types, import rules, all tests and their coverage (ARGS="tests/unit -k name": only those tests)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(EVERY_TEST))
+
+faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
+	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
 
 lint: setup-dev ## Lint, formatting, types and import rules
 	@$(BIN)/ruff check .

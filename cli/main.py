@@ -15,7 +15,23 @@ from resources.errors import LongboxError, UserError
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
-    from cli import backup, demo, digest, down, env, land, migrate, quarantine, restore, sample, status, up
+    from cli import (
+        adopt,
+        backup,
+        demo,
+        digest,
+        doctor,
+        down,
+        env,
+        land,
+        migrate,
+        partition,
+        quarantine,
+        restore,
+        sample,
+        status,
+        up,
+    )
 
     app = typer.Typer(
         name="longbox",
@@ -26,8 +42,23 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    commands = (up, down, status, env, demo, migrate, sample, land, quarantine, digest, backup, restore)
-    for command in commands:
+    for command in (
+        up,
+        down,
+        status,
+        env,
+        demo,
+        migrate,
+        sample,
+        land,
+        quarantine,
+        digest,
+        adopt,
+        partition,
+        doctor,
+        backup,
+        restore,
+    ):
         command.register(app)
     return app
 

@@ -145,8 +145,11 @@ class Database:
     def _reason(self, error: Exception) -> str:
         """Why no connection was had: the pool only knows that it waited, one plain attempt knows more."""
         try:
-            psycopg.connect(self._url, connect_timeout=2).close()
-        except psycopg.OperationalError as refusal:
+            with psycopg.connect(self._url, connect_timeout=2) as connection:
+                self._configure(connection)
+        except psycopg.errors.InvalidParameterValue as refusal:  # the role does not exist
+            return f"{refusal.diag.message_primary}; run `longbox migrate`"
+        except psycopg.Error as refusal:
             return str(refusal).strip().split("\n", 1)[0]
         return str(error)
 

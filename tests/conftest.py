@@ -34,6 +34,12 @@ TEMPLATE = "longbox_template"
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the fault tests; `make faults` sets them higher."""
+    parser.addoption("--kills", type=int, default=6, help="kills of the storm (tests/faults)")
+    parser.addoption("--seed", type=int, default=1, help="seed of the storm")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environment_of_the_developer_is_left_out() -> Iterator[None]:
     """No test sees settings of the shell that runs it, nor the stack that its user may have running."""

@@ -137,6 +137,14 @@ def wait_daemon(child: Child, url: str, since: datetime) -> None:
         raise StackError(f"the daemon gave no sign of life; the end of {child.log}:\n{tail(child.log)}")
 
 
+def wait_listening(child: Child, port: int) -> bool:
+    """Wait until the webserver itself listens, and not another one that answers on its port; False if it ended."""
+    found = wait_until(
+        lambda: child.listens_on(port) or None, seconds=START_SECONDS, child=child, poll_seconds=0.1
+    )
+    return bool(found)
+
+
 def wait_webserver(child: Child, port: int) -> str:
     """Wait until the UI answers and shows the code location as loaded. Returns Dagster's version."""
     version = wait_until(

@@ -75,6 +75,14 @@ class Child:
         """None while it runs; negative for the signal that ended it."""
         return self._popen.poll()
 
+    def listens_on(self, port: int) -> bool:
+        """Whether this very process listens on a TCP port; a stranger that took the port does not count."""
+        try:
+            connections = psutil.Process(self.id.pid).net_connections(kind="tcp")
+        except psutil.Error:
+            return False
+        return any(c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port for c in connections)
+
     def stop(self, steps: Sequence[tuple[signal.Signals, float]], *, whole_group: bool) -> None:
         """Ask it to end with each signal in turn, waiting the seconds given. Raises `StackError` if it outlives all."""
         for number, seconds in steps:

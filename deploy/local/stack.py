@@ -25,6 +25,7 @@ from resources.settings import PROJECT_ROOT, Settings, redact
 
 Report = Callable[[str], None]
 _SERVER_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
+_UI_ATTEMPTS = 3
 _URL_VARIABLES = ("LONGBOX_POSTGRES_URL", "LONGBOX_DAGSTER_POSTGRES_URL", "LONGBOX_REDIS_URL")
 
 
@@ -182,7 +183,6 @@ class Stack:
         env = dagster.environment(self.home, self._absolute_environment())
         local = LocalDagster(self.home, env, *self._target)
         code_port = self._port("code_server", "", None)
-        ui_port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
         local.configure(code_port)
         self._prepare_dagster_tables(
             local
@@ -196,13 +196,23 @@ class Stack:
         since, started = datetime.now(UTC), time.monotonic()
         daemon, daemon_part = local.start_daemon(), Part("daemon", code_part.version)
         self._started(daemon_part, daemon, dagster.STOP_STEPS, whole_group=True)
-        webserver = local.start_webserver(ui_port)
-        web_part = Part("webserver", "", f"http://{ports.LOOPBACK}:{ui_port}")
-        self._started(web_part, webserver, dagster.STOP_STEPS, whole_group=True)
+        self._start_webserver(local, started)
         dagster.wait_daemon(daemon, self._dagster_url, since)
         self._ready(daemon_part, started)
-        web_part = replace(web_part, version=dagster.wait_webserver(webserver, ui_port))
-        self._ready(web_part, started, {"ui": web_part.address})
+
+    def _start_webserver(self, local: LocalDagster, started: float) -> None:
+        """Start the UI; on another port when somebody took the free one in the seconds that it needs to listen."""
+        for _ in range(_UI_ATTEMPTS):
+            port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
+            part = Part("webserver", "", f"http://{ports.LOOPBACK}:{port}")
+            webserver = local.start_webserver(port)
+            self._started(part, webserver, dagster.STOP_STEPS, whole_group=True)
+            if dagster.wait_listening(webserver, port):
+                break
+            if self.settings.ui_port is None and not ports.is_free(port):
+                self._children.pop()
+        part = replace(part, version=dagster.wait_webserver(webserver, port))
+        self._ready(part, started, {"ui": part.address})
 
     @property
     def _dagster_url(self) -> str:

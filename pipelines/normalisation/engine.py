@@ -6,20 +6,20 @@ a transaction each: kill it anywhere and run the day again. What a record means 
 
 import datetime as dt
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import psycopg
 from psycopg import sql
 
+from pipelines.catalog.days import failed_days, record_day
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods
 from pipelines.normalisation.batch import QUERIES, BatchCounts, BatchWriter, Landed, PeriodsMissingError
 from pipelines.normalisation.results import DayFailure, NormalisedDay, Reconciliation, Replay
 from pipelines.normalisation.rules import Rules
-from resources.database import Connection, Database
+from resources.database import Database
 from resources.errors import LongboxError
 
 __all__ = ["DayFailure", "NormalisedDay", "Normaliser", "Reconciliation", "Replay", "normalise_days"]
@@ -70,6 +70,7 @@ class Normaliser:
             NormalisedDay(
                 landing_day, done.raw_rows, done.normalised_rows, done.superseded_rows, done.rejected_rows,
                 done.rows_written, done.rows_deleted, done.touched_groups, done.absent_rows, tuple(problems),
+                deleted_rows=done.deleted_rows,
             )
         )  # fmt: skip
 
@@ -97,33 +98,40 @@ class Normaliser:
         )
 
     def renormalise(self, landing_day: dt.date) -> Replay:
-        """Normalise again every record that older rules made or refused; groups are noted under `landing_day`."""
+        """Normalise again every record that other rules than today's made or refused, whenever it landed.
+
+        Rows that come out the same are stamped with the new version and no more. Groups that change are noted under
+        `landing_day`: aggregating that day takes them in. Killed and run again, it goes on where it was.
+        """
         writer = self._writer()
         if writer is None:
             return Replay(landing_day)
         parameters = {"rule_version": self.rules.rule_version, "feed_id": self._feed_id()}
-        query = QUERIES.compose("keys_of_older_rules", **writer.parts)
+        query = QUERIES.compose("keys_of_other_rules", **writer.parts)
         done = self._run(writer, self._keys_of(query, parameters), landing_day)
         return Replay(landing_day, done.records, done.rows_written, done.rows_deleted, done.touched_groups)
 
     def reconcile(self, landing_day: dt.date) -> Reconciliation:
-        """Count the equation of a landing day in the tables: raw = normalised + superseded + rejected. Reads only."""
+        """Count the equation of a landing day in the tables: raw = normalised + superseded + rejected + deleted.
+
+        Reads only.
+        """
         writer = self._writer()
         if writer is None:
-            return Reconciliation(landing_day, 0, 0, 0, 0, ())
+            return Reconciliation(landing_day, 0, 0, 0, 0, 0, ())
         day = {"feed_id": self._feed_id(), "landing_day": landing_day}
         with self.database.connection() as connection:
             loads = [row[0] for row in connection.execute(QUERIES["loads_of_day"], day)]
             query = QUERIES.compose("account_day", **writer.parts)
             row = connection.execute(query, {**day, "loads": loads}, prepare=False).fetchone()
-        raw, superseded, rejected, normalised = cast(tuple[int, int, int, int], row)
+        raw, deleted, superseded, rejected, normalised = cast(tuple[int, int, int, int, int], row)
         problems = []
-        if raw != superseded + rejected + normalised:
+        if raw != superseded + rejected + normalised + deleted:
             problems.append(
                 f"{landing_day}: {raw} raw versions are not {normalised} normalised + {superseded} superseded + "
-                f"{rejected} rejected; materialise {self.asset} for that day again"
+                f"{rejected} rejected + {deleted} deleted; materialise {self.asset} for that day again"
             )
-        return Reconciliation(landing_day, raw, normalised, superseded, rejected, tuple(problems))
+        return Reconciliation(landing_day, raw, normalised, superseded, rejected, deleted, tuple(problems))
 
     @property
     def _replay_asset(self) -> str:
@@ -235,24 +243,6 @@ def _normalise_day(
         except LongboxError:
             pass  # the database is away: the error that is returned says so
         return DayFailure(day, error)
-
-
-def failed_days(connection: Connection, asset: str, days: Sequence[dt.date]) -> frozenset[dt.date]:
-    """Those of `days` whose last result at `asset` is failed."""
-    rows = connection.execute(QUERIES["failed_days"], {"asset": asset, "days": list(days)})
-    return frozenset(cast(dt.date, row[0]) for row in rows)
-
-
-def record_day(
-    connection: Connection, asset: str, landing_day: dt.date, outcome: str, counts: Mapping[str, int],
-    problems: Sequence[str], run_id: str | None,
-) -> None:  # fmt: skip
-    """Note what became of a landing day at a stage: later stages take only the days that did not fail."""
-    values: dict[str, Any] = {
-        "asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": json.dumps(counts),
-        "problems": json.dumps(list(problems)), "run_id": run_id,
-    }  # fmt: skip
-    connection.execute(QUERIES["record_day"], values)
 
 
 def _batches(keys: Iterator[Landed], size: int) -> Iterator[list[Landed]]:

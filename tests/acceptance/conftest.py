@@ -65,12 +65,21 @@ class Platform:
         return found
 
 
+def coverage_environment() -> dict[str, str]:
+    """What makes a process count its covered lines, when the tests are run with coverage."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 @pytest.fixture(scope="session")
 def platform() -> Iterator[Platform]:
     """The stack of the session, with a small file of exchange rates."""
     home = Path(tempfile.mkdtemp(prefix="longbox-")).resolve()
     home.chmod(0o755)
-    environ = {"PATH": os.environ["PATH"], "LONGBOX_FX_RATES": str(small_rates(home))}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "LONGBOX_FX_RATES": str(small_rates(home)),
+        **coverage_environment(),
+    }
     try:
         with Stack(home, environ=environ, is_durable=False) as stack:
             daily = Daily.on(stack.settings, home)

@@ -16,8 +16,9 @@ import pytest
 from assets.comics.aggregate import aggregate_days, refresh_views
 from assets.comics.normalise import ComicsRules, grade_band, match_comics
 from assets.comics.recompute import recompute_sample
+from pipelines.catalog.days import record_day
 from pipelines.normalisation import batch
-from pipelines.normalisation.engine import normalise_days, record_day
+from pipelines.normalisation.engine import normalise_days
 from tests.comics_market import day, open_market, sale
 from tests.conftest import _database
 
@@ -386,7 +387,8 @@ def test_a_changed_rule_normalises_what_older_rules_made(market, monkeypatch):
     market.run("2026-10-06")
     monkeypatch.setattr(ComicsRules, "rule_version", 99)
     done = market.normaliser.renormalise(day("2026-10-07"))
-    assert (done.records, done.rows_written) == (2, 1)
+    assert (done.records, done.rows_written) == (2, 0), "the row says 99 now, and nothing else of it changed"
+    assert market.rows("SELECT rule_version FROM comics.pricing_data_normalized") == [(99,)]
     assert market.rows("SELECT rule_version FROM longbox.rejections") == [(99,)]
     assert market.normaliser.renormalise(day("2026-10-07")).records == 0
 

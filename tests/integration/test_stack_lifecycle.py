@@ -17,7 +17,8 @@ import pytest
 import redis
 
 from deploy.local import leftovers, privileges
-from deploy.local.processes import ProcessId, wait_until
+from deploy.local.dagster import LocalDagster
+from deploy.local.processes import Child, ProcessId, wait_until
 from deploy.local.stack import Stack
 from deploy.local.state import Home, Secrets, State
 from resources.errors import LongboxError, UserError
@@ -41,6 +42,39 @@ def home() -> Iterator[Path]:
 
 def url_of(home: Path) -> str:
     return Settings.load({"LONGBOX_HOME": str(home)}).postgres_url
+
+
+def test_the_ui_moves_when_another_server_takes_its_port_while_it_starts(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "definitions.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+    first_start, taken = LocalDagster.start_webserver, []
+
+    def start_after_the_port_is_gone(dagster: LocalDagster, port: int) -> Child:
+        if not taken:
+            stranger = socket.create_server(("127.0.0.1", port))
+            taken.append((port, stranger))
+        return first_start(dagster, port)
+
+    monkeypatch.setattr(LocalDagster, "start_webserver", start_after_the_port_is_gone)
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    stack = Stack(
+        home,
+        migrate=False,
+        environ=environ,
+        module="definitions",
+        working_directory=tmp_path,
+        is_durable=False,
+    )
+    try:
+        with stack:
+            ((port, _),) = taken
+            assert stack.state.urls["ui"] != f"http://127.0.0.1:{port}"
+            assert {"daemon", "webserver"} <= {part.name for part in stack.state.parts if part.is_ready}
+    finally:
+        for _, stranger in taken:
+            stranger.close()
+    assert_nothing_is_left(home)
 
 
 def keep_a_row(home: Path) -> None:
