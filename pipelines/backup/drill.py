@@ -141,7 +141,11 @@ class Drill:
             with self.database.session() as live:
                 faults = [*broken.values(), *self._missing(live, reach), *ledger.faults(live)]
             later = [*(one for one in witnesses if one.began_at >= moment.upper), closing]
-            judges = (*self.judges, _Tables(before, later), _Chain(before, closing, self.database))
+            judges: tuple[Judge, ...] = (
+                *self.judges,
+                _Tables(before, later),
+                _Chain(before, closing, self.database),
+            )
             outcome = self._restore(folder, moment, judges, report)
             result = DrillResult(
                 began_at=closing.began_at,

@@ -144,16 +144,28 @@ def named_witnesses(connection: Connection, relation: str) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in rows}
 
 
-def read_witnesses(repository: Repository, since: str = "") -> tuple[list[Truth], dict[str, str]]:
-    """Sound witnesses from the name `since` on, oldest first, and the faults of the others by name."""
+def read_witnesses(repository: Repository) -> tuple[list[Truth], dict[str, str]]:
+    """Sound witnesses, oldest first, and the faults of the others by name."""
     sound, broken = [], {}
     for name in repository.all_names(layout.TRUTH):
-        if _NAME.fullmatch(name) and name >= since:
+        if _NAME.fullmatch(name):
             try:
                 sound.append(read_witness(repository, name))
             except DamagedError as error:
                 broken[name] = str(error)
     return sound, broken
+
+
+def witness_names(repository: Repository, before: dt.datetime) -> list[str]:
+    """Names of the witnesses of the first store that are older than `before`, oldest first."""
+    limit = layout.truth(before)
+    found = (info.path for info in repository.names(layout.TRUTH))
+    return sorted(name for name in found if _NAME.fullmatch(name) and name < limit)
+
+
+def system_of(connection: Connection) -> str:
+    """The system identifier of the server."""
+    return _clock(connection)[1]
 
 
 def read_witness(repository: Repository, name: str, digest: str | None = None) -> Truth:
