@@ -27,7 +27,7 @@ FULL, INCREMENTAL, COPY, VERIFICATION, DRILL = (
     dg.AssetKey(["platform", name])
     for name in ("backup_full", "backup_incremental", "backup_copy", "backup_verification", "restore_drill")
 )
-_COMMON: dict[str, Any] = {"group_name": "backup", "owners": OWNERS, "kinds": {"postgresql"}, "pool": POOL}
+GROUP, KINDS = "backup", {"postgresql"}
 
 
 def backup_definitions(settings: Settings) -> dg.Definitions:
@@ -39,7 +39,7 @@ def backup_definitions(settings: Settings) -> dg.Definitions:
     copies = (COPY,) if has_copies else ()
     jobs = [
         _job("backup_full", "A full backup; then what is too old goes, and copies are brought.", FULL, *copies),
-        _job("backup_incremental", "What changed since the last backup; then copies are brought.", INCREMENTAL, *copies),
+        _job("backup_incremental", "What changed since the last backup; then copies.", INCREMENTAL, *copies),
         _job("backup_verification", "Reads every object of the store and of each copy back.", VERIFICATION),
         _job("restore_drill", "Restores a random moment and compares it with the truth.", DRILL),
     ]  # fmt: skip
@@ -57,7 +57,7 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
         "What changed since the newest backup; a full one if there is none to build on."
     )  # fmt: skip
 
-    @dg.asset(key=key, description=words, **_COMMON)
+    @dg.asset(key=key, description=words, group_name=GROUP, owners=OWNERS, kinds=KINDS, pool=POOL)
     def backup(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -66,10 +66,10 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
         from pipelines.backup.routine import expire_all, make_backup
 
         with passing_faults_again(context):
-            made = make_backup(settings, database, kind, run_id=context.run_id, warn=context.log.warning)
+            made = make_backup(settings, database, kind, run_id=context.run.run_id, warn=context.log.warning)
             described = _described(made)
             if kind == "full":
-                gone = expire_all(settings, database, run_id=context.run_id)
+                gone = expire_all(settings, database, run_id=context.run.run_id)
                 described["expired_backups"] = sum(len(one.plan.expired) for one in gone)
                 described["freed_bytes"] = sum(one.freed_bytes for one in gone)
         return dg.MaterializeResult(metadata=described)
@@ -99,7 +99,15 @@ def _described(made: "BackupMade") -> dict[str, Any]:
 
 
 def _copy() -> dg.AssetsDefinition:
-    @dg.asset(key=COPY, deps=[FULL, INCREMENTAL], description="Every object in each copy store, checked there.", **_COMMON)  # fmt: skip
+    @dg.asset(
+        key=COPY,
+        deps=[FULL, INCREMENTAL],
+        description="Every object in each copy store, checked there.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
+    )
     def backup_copy(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -125,7 +133,10 @@ def _verification() -> dg.AssetsDefinition:
     @dg.asset(
         key=VERIFICATION,
         description="Every object of every store, read back; fails naming faults.",
-        **_COMMON,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
     )
     def backup_verification(
         context: dg.AssetExecutionContext,
@@ -135,7 +146,7 @@ def _verification() -> dg.AssetsDefinition:
         from pipelines.backup.routine import read_back_all
 
         with passing_faults_again(context):
-            reports = read_back_all(settings, database, run_id=context.run_id)
+            reports = read_back_all(settings, database, run_id=context.run.run_id)
         faults = [f"{one.store}: {fault}" for one in reports for fault in one.faults]
         described: Mapping[str, Any] = {
             "objects": sum(one.objects for one in reports),
@@ -157,7 +168,12 @@ def _verification() -> dg.AssetsDefinition:
 
 def _drill() -> dg.AssetsDefinition:
     @dg.asset(
-        key=DRILL, description="A random moment restored, compared with its truth, measured.", **_COMMON
+        key=DRILL,
+        description="A random moment restored, compared with its truth, measured.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
     )
     def restore_drill(
         context: dg.AssetExecutionContext,
@@ -169,7 +185,7 @@ def _drill() -> dg.AssetsDefinition:
         from pipelines.backup.setup import opener
 
         with passing_faults_again(context):
-            result = run_drill(settings, database, run_id=context.run_id)
+            result = run_drill(settings, database, run_id=context.run.run_id)
             state = readiness(open_own(settings, database), opener(settings), dt.datetime.now(dt.UTC))
         return dg.MaterializeResult(
             metadata={

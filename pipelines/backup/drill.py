@@ -87,7 +87,9 @@ class Findings:
 class Judge(Protocol):
     """Compares the restored cluster with truth that is kept outside of it. `connect` takes a database's name."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """How its faults are introduced."""
 
     def judge(self, connect: Connect, moment: Moment) -> Findings:
         """Look at the restored server. Must not raise for what differs."""

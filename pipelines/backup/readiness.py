@@ -49,11 +49,12 @@ class Readiness:
         """A page for people."""
         if self.window is None:
             return "**Nothing can be restored: there is no backup.**"
+        size = f"{self.stored_bytes / 1e6:,.1f} MB"
         how = "any moment" if self.window.is_from_wal else "the end of each backup"
         lines = [
             "| Question | Answer |",
             "|---|---|",
-            f"| What can be restored | {how}, from {self.backups} backup(s), {self.stored_bytes / 1e6:,.1f} MB stored |",
+            f"| What can be restored | {how}, from {self.backups} backup(s), {size} stored |",
             f"| From when | {self.window.first:%Y-%m-%d %H:%M:%S} UTC |",
             f"| To when | {self.window.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - self.window.until)} ago |",
         ]
@@ -63,8 +64,8 @@ class Readiness:
             proof = self.last_proof
             lines += [
                 f"| How fast | {proof.rto_seconds:.1f} s at the last drill (goal: {_ago(RTO)}) |",
-                f"| Proved when | {proof.began_at:%Y-%m-%d %H:%M:%S} UTC, of the moment {proof.moment:%Y-%m-%d %H:%M:%S} "
-                f"UTC, {proof.compared} comparisons |",
+                f"| Proved when | {proof.began_at:%Y-%m-%d %H:%M:%S} UTC, by restoring "
+                f"{proof.moment:%Y-%m-%d %H:%M:%S} UTC, {proof.compared} comparisons |",
             ]
         if self.last_drill is not None and not self.last_drill.is_proven:
             lines.append(f"| **The last drill failed** | {'; '.join(self.last_drill.faults)} |")

@@ -85,10 +85,19 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
     definitions = build_definitions()
     repository = definitions.get_repository_def()
     assert {"daily_pipeline", "cache_warm", "maintenance"} <= set(repository.job_names)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"landing_sensor", "run_failure_sensor"}
+    assert {"backup_full", "backup_incremental", "backup_verification", "restore_drill"} <= set(
+        repository.job_names
+    )
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "backup_age_sensor", "landing_sensor", "run_failure_sensor",
+    }  # fmt: skip
     times = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
     assert times["cache_warm_schedule"] == "0 6 * * *"
-    assert set(times) == {"daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule"}
+    assert times["backup_full_schedule"] == ["0 1 * * *"]
+    assert set(times) == {
+        "daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule", "backup_full_schedule",
+        "backup_incremental_schedule", "backup_verification_schedule", "restore_drill_schedule",
+    }  # fmt: skip
 
 
 def test_what_runs_by_itself_waits_to_be_started_but_for_the_alert_on_failures() -> None:
