@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from cli.reference import FOLDER, PAGES
+from cli.reference import PAGES
 from pipelines.catalog.loader import load_catalog
 from resources.settings import PROJECT_ROOT
 
@@ -14,8 +14,8 @@ PROSE = sorted([*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_current(name):
-    remedy = "run `python -m cli.reference` and commit what it writes"
-    assert (FOLDER / name).read_text(encoding="utf-8") == PAGES[name](), remedy
+    remedy = "run `make reference` and commit what it writes"
+    assert (PROJECT_ROOT / name).read_text(encoding="utf-8") == PAGES[name](), remedy
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(PROJECT_ROOT)))
