@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.partitions import landing_days
-from pipelines.catalog.model import Aggregate, System
+from pipelines.catalog.model import Aggregate, Gaps, System
 from resources.database import Database
 from resources.object_store import ObjectStore
 
 SHOWN_PROBLEMS = 20
 SAMPLE_GROUPS = 50
+NEWEST_GAPS = 10
+GAP_DAYS = 7  # older gaps stay listed, but no longer warn
 
 
 def result_of(
@@ -134,5 +136,35 @@ def aggregate_check(
             count=SAMPLE_GROUPS, seed=seed
         )
         yield result_of(context, key, "equals_recomputation", mismatches)
+
+    return checks
+
+
+def gaps_check(
+    system: System, gaps: Gaps, calendar: dg.DailyPartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    """The check of a table of gaps: it warns of those that reach into the last days, and names the newest."""
+    key = dg.AssetKey([system.name, gaps.name])
+
+    @dg.multi_asset_check(
+        name=f"{system.name}__{gaps.name}__checks",
+        specs=[spec(key, "series_complete", f"No series has a gap in the {GAP_DAYS} days up to this one", calendar)],
+    )  # fmt: skip
+    def checks(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> Iterator[dg.AssetCheckResult]:
+        from pipelines.aggregation import GapsJob
+
+        count, newest = GapsJob(database, system, gaps).newest(NEWEST_GAPS)
+        since = landing_days(context)[-1] - dt.timedelta(days=GAP_DAYS)
+        recent = [str(gap) for gap in newest if gap.gap_to.date() >= since]
+        yield dg.AssetCheckResult(
+            passed=not recent,
+            asset_key=key,
+            check_name="series_complete",
+            severity=dg.AssetCheckSeverity.WARN,
+            description="\n".join(recent) or None,
+            metadata={"gaps": count, "newest_gaps": [str(gap) for gap in newest]},
+        )
 
     return checks

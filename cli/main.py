@@ -15,7 +15,22 @@ from resources.errors import LongboxError, UserError
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
-    from cli import demo, digest, down, env, land, migrate, quarantine, run, sample, status, up
+    from cli import (
+        adopt,
+        demo,
+        digest,
+        doctor,
+        down,
+        env,
+        land,
+        migrate,
+        partition,
+        quarantine,
+        run,
+        sample,
+        status,
+        up,
+    )
 
     app = typer.Typer(
         name="longbox",
@@ -26,7 +41,22 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, down, status, env, demo, migrate, sample, land, run, quarantine, digest):
+    for command in (
+        up,
+        down,
+        status,
+        env,
+        demo,
+        migrate,
+        sample,
+        land,
+        run,
+        quarantine,
+        digest,
+        adopt,
+        partition,
+        doctor,
+    ):
         command.register(app)
     return app
 

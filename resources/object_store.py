@@ -155,7 +155,7 @@ class ObjectStore:
         """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
         try:
             obstore.put(self._store, path, data)
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
 
     def delete(self, path: str) -> None:

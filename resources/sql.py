@@ -55,6 +55,13 @@ class Queries:
         return sql.SQL(self[name]).format(**parts)
 
 
+def storable(text: str) -> str:
+    """`text` as PostgreSQL can keep it: invalid bytes and NULs written out as escapes, nothing dropped."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
 def _blocks(text: str) -> dict[str, LiteralString]:
     # The files are part of the program, hence literal.
     pieces = _BLOCK.split(text)

@@ -16,8 +16,8 @@ from typing import Any, LiteralString, cast
 import psycopg
 from psycopg import sql
 
+from pipelines.catalog.days import failed_days, record_day
 from pipelines.normalisation.batch import lock_relation
-from pipelines.normalisation.engine import failed_days, record_day
 from resources.database import Connection, Database
 from resources.errors import LongboxError
 from resources.sql import Queries

@@ -22,10 +22,12 @@ from pipelines.catalog.model import (
     Column,
     Feed,
     Freshness,
+    Gaps,
     Lifecycle,
     Rule,
     System,
     Table,
+    View,
 )
 from resources.errors import UserError
 from resources.settings import PROJECT_ROOT, Settings
@@ -35,6 +37,8 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "feeds": Feed,
     "tables": Table,
     "aggregates": Aggregate,
+    "gaps": Gaps,
+    "views": View,
     "cache": CacheEntry,
 }
 _INNER: Mapping[str, type[BaseModel]] = {
@@ -48,6 +52,8 @@ _INDISPENSABLE = {
     "Feed": {"name", "table"},
     "Table": {"name", "columns", "time", "partition", "adopt", "primary_key"},
     "Aggregate": {"name", "from", "by"},
+    "Gaps": {"name", "from", "by", "every"},
+    "View": {"name", "after"},
     "CacheEntry": {"name"},
 }
 _TOP_LEVEL = ("system", "description", *SECTIONS)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from pipelines.catalog.days import combine_days, record_day
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
@@ -29,11 +30,11 @@ from pipelines.ingestion.writer import (
     QUERIES,
     ChunkWriter,
     Target,
-    storable,
 )
 from resources.database import Connection, Database
 from resources.errors import LongboxError, ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
+from resources.sql import storable
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,7 @@ class Loader:
         """Note what became of a landing day of the feed; the table's day is the worst of all its feeds' days."""
         record_day(connection, self.feed_asset, landing_day, outcome, counts, problems, self.run_id)
         feeds = [_landing_asset(feed) for feed in self.system.feeds_of(self.feed.table)]
-        connection.execute(
-            QUERIES["combine_feeds"],
-            {"asset": self.asset, "feeds": feeds, "landing_day": landing_day, "run_id": self.run_id},
-        )
+        combine_days(connection, self.asset, feeds, landing_day, self.run_id)
 
     def load_day(self, landing_day: dt.date) -> DayLoad:
         """Load every file of a landing day that is not loaded yet. Idempotent; bad data never raises.
@@ -268,18 +266,6 @@ class Loader:
 
 def _landing_asset(feed: Feed) -> str:
     return f"landing/{feed.key_name}"
-
-
-def record_day(
-    connection: Connection, asset: str, landing_day: dt.date, outcome: str, counts: dict[str, int],
-    problems: Sequence[str], run_id: str | None,
-) -> None:  # fmt: skip
-    """Note what became of a landing day at a stage: later stages take only the days that did not fail."""
-    connection.execute(
-        QUERIES["record_day"],
-        {"asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": json.dumps(counts),
-         "problems": json.dumps([storable(problem) for problem in problems]), "run_id": run_id},
-    )  # fmt: skip
 
 
 def load_days(

@@ -17,9 +17,10 @@ from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
-from pipelines.ingestion.writer import QUERIES, Chunk, ChunkWriter, Target, storable
+from pipelines.ingestion.writer import QUERIES, Chunk, ChunkWriter, Target
 from resources.database import Connection, Database
 from resources.errors import UserError
+from resources.sql import storable
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.binding import NULL, Row
 from resources.database import Connection
 from resources.errors import LongboxError
-from resources.sql import Queries
+from resources.sql import Queries, storable
 
 QUERIES = Queries.of("pipelines.ingestion")
 _COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
@@ -241,13 +241,6 @@ def _values(shape: TableShape, columns: Sequence[str]) -> sql.Composed:
             staged = sql.SQL("coalesce({}, {})").format(staged, sql.SQL(column.default))
         parts.append(staged)
     return sql.SQL(", ").join(parts)
-
-
-def storable(text: str) -> str:
-    """`text` as PostgreSQL can keep it: invalid bytes and NULs written out as escapes, nothing dropped."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def _unescape(text: str) -> str:

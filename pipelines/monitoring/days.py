@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from psycopg.types.json import Jsonb
-
+from pipelines.catalog import days as catalogue
 from resources.database import Database
 from resources.errors import LongboxError
 from resources.sql import Queries
@@ -80,15 +79,9 @@ def record_day(
     problems: Sequence[str],
     run_id: str | None,
 ) -> None:
-    """Note what became of a landing day at an asset. Idempotent: the newest run has the word."""
+    """`pipelines.catalog.days.record_day` in a transaction of its own."""
     with database.connection() as connection:
-        connection.execute(
-            _SQL["record_day_outcome"],
-            {
-                "asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": Jsonb(dict(counts)),
-                "problems": Jsonb([problem.replace("\0", "") for problem in problems]), "run_id": run_id,
-            },
-        )  # fmt: skip
+        catalogue.record_day(connection, asset, landing_day, outcome, counts, problems, run_id)
 
 
 def day_totals(database: Database, asset: str, days: Sequence[dt.date]) -> dict[str, int]:

@@ -6,20 +6,20 @@ a transaction each: kill it anywhere and run the day again. What a record means 
 
 import datetime as dt
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import psycopg
 from psycopg import sql
 
+from pipelines.catalog.days import failed_days, record_day
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods
 from pipelines.normalisation.batch import QUERIES, BatchCounts, BatchWriter, Landed, PeriodsMissingError
 from pipelines.normalisation.results import DayFailure, NormalisedDay, Reconciliation, Replay
 from pipelines.normalisation.rules import Rules
-from resources.database import Connection, Database
+from resources.database import Database
 from resources.errors import LongboxError
 
 __all__ = ["DayFailure", "NormalisedDay", "Normaliser", "Reconciliation", "Replay", "normalise_days"]
@@ -235,24 +235,6 @@ def _normalise_day(
         except LongboxError:
             pass  # the database is away: the error that is returned says so
         return DayFailure(day, error)
-
-
-def failed_days(connection: Connection, asset: str, days: Sequence[dt.date]) -> frozenset[dt.date]:
-    """Those of `days` whose last result at `asset` is failed."""
-    rows = connection.execute(QUERIES["failed_days"], {"asset": asset, "days": list(days)})
-    return frozenset(cast(dt.date, row[0]) for row in rows)
-
-
-def record_day(
-    connection: Connection, asset: str, landing_day: dt.date, outcome: str, counts: Mapping[str, int],
-    problems: Sequence[str], run_id: str | None,
-) -> None:  # fmt: skip
-    """Note what became of a landing day at a stage: later stages take only the days that did not fail."""
-    values: dict[str, Any] = {
-        "asset": asset, "landing_day": landing_day, "outcome": outcome, "counts": json.dumps(counts),
-        "problems": json.dumps(list(problems)), "run_id": run_id,
-    }  # fmt: skip
-    connection.execute(QUERIES["record_day"], values)
 
 
 def _batches(keys: Iterator[Landed], size: int) -> Iterator[list[Landed]]:

@@ -16,8 +16,9 @@ import pytest
 from assets.comics.aggregate import aggregate_days, refresh_views
 from assets.comics.normalise import ComicsRules, grade_band, match_comics
 from assets.comics.recompute import recompute_sample
+from pipelines.catalog.days import record_day
 from pipelines.normalisation import batch
-from pipelines.normalisation.engine import normalise_days, record_day
+from pipelines.normalisation.engine import normalise_days
 from tests.comics_market import day, open_market, sale
 from tests.conftest import _database
 

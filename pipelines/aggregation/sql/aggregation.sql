@@ -7,18 +7,6 @@
 -- One run of an aggregate at a time; goes with the transaction. The same key as other writers of derived tables use.
 SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
 
--- name: failed_days
--- Which of the days failed at a stage.
-SELECT landing_day FROM longbox.day_results
-WHERE asset = %(asset)s AND landing_day = ANY(%(days)s) AND outcome = 'failed' ORDER BY landing_day
-
--- name: record_days
-INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
-SELECT %(asset)s, day, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s FROM unnest(%(days)s::date[]) AS day
-ON CONFLICT (asset, landing_day) DO UPDATE
-   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
-       finished_at = now()
-
 -- name: loads_of_days
 -- Loads of the landing days that hold rows. Relies on loads_by_day.
 SELECT load_id FROM longbox.loads

@@ -177,34 +177,7 @@ ORDER BY quarantine_id
 SELECT count(*) FROM {table}
 WHERE load_id IN (SELECT load_id FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s)
 
--- name: record_day
-INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
-VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s)
-ON CONFLICT (asset, landing_day) DO UPDATE
-   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
-       finished_at = now()
-
 -- name: open_rows_of_day
 -- Quarantined rows that are still accounted as such: open ones, and those an operator dismissed.
 SELECT count(*) FROM longbox.quarantine
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NOT NULL AND status <> 'replayed'
-
--- name: combine_feeds
--- The day of a table that several feeds load is as good as the worst of them; counts add up, problems are all named.
-INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
-SELECT %(asset)s, %(landing_day)s,
-       CASE WHEN bool_or(outcome = 'failed') THEN 'failed'
-            WHEN bool_or(outcome = 'incomplete') THEN 'incomplete' ELSE 'complete' END,
-       (SELECT coalesce(jsonb_object_agg(name, total), '{}')
-        FROM (SELECT entry.key AS name, sum(entry.value::bigint) AS total
-              FROM longbox.day_results part, jsonb_each_text(part.counts) AS entry
-              WHERE part.asset = ANY (%(feeds)s) AND part.landing_day = %(landing_day)s GROUP BY entry.key) totals),
-       (SELECT coalesce(jsonb_agg(problem), '[]')
-        FROM longbox.day_results part, jsonb_array_elements(part.problems) AS problem
-        WHERE part.asset = ANY (%(feeds)s) AND part.landing_day = %(landing_day)s),
-       %(run_id)s
-FROM longbox.day_results
-WHERE asset = ANY (%(feeds)s) AND landing_day = %(landing_day)s
-ON CONFLICT (asset, landing_day) DO UPDATE
-   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
-       finished_at = now()

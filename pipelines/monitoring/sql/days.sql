@@ -12,14 +12,6 @@ FROM longbox.day_results, jsonb_each_text(counts) AS entry
 WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
 GROUP BY entry.key
 
--- name: record_day_outcome
--- Notes what became of a landing day at an asset; the newest run has the word.
-INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id, finished_at)
-VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s, now())
-ON CONFLICT (asset, landing_day) DO UPDATE
-SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
-    finished_at = excluded.finished_at
-
 -- name: days_with_result
 -- The landing days on which an asset has a result. Primary key (asset, landing_day).
 SELECT landing_day FROM longbox.day_results

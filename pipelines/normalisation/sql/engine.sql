@@ -186,18 +186,6 @@ LEFT JOIN LATERAL (
 ) AS rejected ON version.is_current
 WHERE landed.load_id = ANY(%(loads)s)
 
--- name: record_day
-INSERT INTO longbox.day_results (asset, landing_day, outcome, counts, problems, run_id)
-VALUES (%(asset)s, %(landing_day)s, %(outcome)s, %(counts)s, %(problems)s, %(run_id)s)
-ON CONFLICT (asset, landing_day) DO UPDATE
-   SET outcome = excluded.outcome, counts = excluded.counts, problems = excluded.problems, run_id = excluded.run_id,
-       finished_at = now()
-
--- name: failed_days
--- Which of the days failed at a stage.
-SELECT landing_day FROM longbox.day_results
-WHERE asset = %(asset)s AND landing_day = ANY(%(days)s) AND outcome = 'failed' ORDER BY landing_day
-
 -- name: newest_counts
 -- The counts of the last finished entry of an asset.
 SELECT counts FROM longbox.day_results WHERE asset = %(asset)s ORDER BY finished_at DESC, landing_day DESC LIMIT 1
