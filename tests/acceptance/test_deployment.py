@@ -7,6 +7,7 @@ containers have (names of hosts, fixed ports, /opt/longbox) is replaced, and not
 
 import base64
 import os
+import shlex
 import shutil
 import socket
 import ssl
@@ -28,7 +29,10 @@ from deploy.local import binaries
 from deploy.local.dagster import STOP_STEPS
 from deploy.local.processes import Child, start, wait_until
 from deploy.local.stack import Stack
-from resources.settings import PROJECT_ROOT
+from pipelines.catalog.digest import digest_tables
+from pipelines.catalog.loader import load_catalog, system_folders
+from resources.database import Database
+from resources.settings import PROJECT_ROOT, Settings
 from tests.acceptance.conftest import coverage_environment
 from tests.compose import FOLDER, Compose, env_file, on_this_machine
 from tests.conftest import new_home, remove_home, with_database
@@ -224,6 +228,30 @@ def test_preparing_again_changes_nothing(services: Deployment) -> None:
     assert again.returncode == 0, again.stderr
     assert "made" not in again.stdout
     assert "migrations: 0 applied" in again.stdout
+
+
+def test_the_backup_that_the_operators_page_shows_restores_to_the_same_rows(services: Deployment) -> None:
+    programs = binaries.find_postgres().folder
+    url = services.environment("code")["LONGBOX_POSTGRES_URL"]
+    environment = {"PGHOST": "127.0.0.1", "PGPORT": str(urlsplit(url).port), "PGPASSWORD": SUPERUSER}
+    page = (PROJECT_ROOT / "docs/how-to/operate.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if line.startswith(("pg_dump", "createdb", "pg_restore"))]
+    assert len(commands) == 3
+    for command in commands:
+        done = subprocess.run(
+            shlex.split(command),
+            env={**environment, "PATH": str(programs)},
+            cwd=services.home,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+    digests = []
+    for name in ("longbox", "longbox_restored"):
+        with Database(with_database(url, name)) as database, database.connection() as connection:
+            digests.append(digest_tables(connection, load_catalog(system_folders(Settings.load({})))))
+    assert digests[0] == digests[1]
+    assert any(table.rows == 30 for table in digests[0]), digests[0]
 
 
 def test_preparing_with_a_wrong_password_is_a_sentence_that_hides_it(services: Deployment) -> None:

@@ -31,3 +31,12 @@ def test_the_system_shown_in_the_docs_is_a_valid_one(page, tmp_path):
     shown = next(block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "system:" in block)
     (tmp_path / "system.yaml").write_text(shown, encoding="utf-8")
     assert load_catalog([tmp_path]).systems.keys() == {yaml.safe_load(shown)["system"]}
+
+
+def test_every_page_that_says_it_is_run_is_run_by_a_test():
+    tests = "".join(file.read_text(encoding="utf-8") for file in (PROJECT_ROOT / "tests").rglob("test_*.py"))
+    for page in PROSE:
+        if re.search(r"^```sh$", page.read_text(encoding="utf-8"), re.MULTILINE):
+            names = (page.name, f"{page.parent.name}/{page.name}")
+            is_run = names[page.name == "README.md"] in tests
+            assert is_run, f"no test runs {page.relative_to(PROJECT_ROOT)}; see tests/documents.py, or write `console`"
