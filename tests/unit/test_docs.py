@@ -39,4 +39,6 @@ def test_every_page_that_says_it_is_run_is_run_by_a_test():
         if re.search(r"^```sh$", page.read_text(encoding="utf-8"), re.MULTILINE):
             names = (page.name, f"{page.parent.name}/{page.name}")
             is_run = names[page.name == "README.md"] in tests
-            assert is_run, f"no test runs {page.relative_to(PROJECT_ROOT)}; see tests/documents.py, or write `console`"
+            assert is_run, (
+                f"no test runs {page.relative_to(PROJECT_ROOT)}; see tests/documents.py, or write `console`"
+            )
