@@ -28,11 +28,12 @@ def result_of(
     problems: Sequence[str],
     *,
     blocks: bool = False,
+    warns: bool = False,
     metadata: dict[str, object] | None = None,
 ) -> dg.AssetCheckResult:
-    """A check's result. One that blocks is an error in a one-day run and a warning in a range."""
-    is_range = len(context.partition_keys) > 1
-    severity = dg.AssetCheckSeverity.WARN if blocks and is_range else dg.AssetCheckSeverity.ERROR
+    """A check's result. One that blocks is an error in a one-day run and a warning in a range; `warns`: always that."""
+    is_warning = warns or (blocks and len(context.partition_keys) > 1)
+    severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
     shown = [*problems[:SHOWN_PROBLEMS], *(["..."] if len(problems) > SHOWN_PROBLEMS else [])]
     return dg.AssetCheckResult(
         passed=not problems,
@@ -70,6 +71,8 @@ def landing_check(
             spec(key, "counts_reconcile", "landed = loaded + duplicate + quarantined, and the table and the quarantine "
                  "have those rows", calendar, blocks=True),
             spec(key, "files_readable", "No file of the day is quarantined whole", calendar),
+            spec(key, "schema_unchanged", "The files of the day have the columns that the feed's files had before",
+                 calendar),
             spec(key, "no_gaps", "Every folder of the landing zone up to this day has been read", calendar),
         ],
     )  # fmt: skip
@@ -78,7 +81,7 @@ def landing_check(
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> Iterator[dg.AssetCheckResult]:
-        from pipelines.ingestion import reconcile
+        from pipelines.ingestion import reconcile, schema_changes
 
         days = landing_days(context)
         found = [reconcile(database, feed, day) for feed in feeds for day in days]
@@ -86,6 +89,8 @@ def landing_check(
         faults = [f"{day.landing_day}: {fault}" for day in found for fault in day.file_faults]
         yield result_of(context, key, "counts_reconcile", broken, blocks=True)
         yield result_of(context, key, "files_readable", faults)
+        changes = [change for feed in feeds for day in days for change in schema_changes(database, feed, day)]
+        yield result_of(context, key, "schema_unchanged", changes, warns=True)
         yield result_of(context, key, "no_gaps", landing_gaps(database, store, system, table, days[-1]))
 
     return checks

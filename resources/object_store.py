@@ -90,6 +90,11 @@ class ObjectStore:
         opened._folder = folder
         return opened
 
+    @property
+    def longest_name_bytes(self) -> int:
+        """How long a file's name may be: a local folder keeps 255 bytes and needs a few for unfinished uploads."""
+        return 250 if self._folder is not None else 900
+
     def unreachable_names(self, prefix: str) -> builtins.list[str]:
         """Names directly under `prefix` that are there but cannot be listed or read; only a local folder has them."""
         if self._folder is None:

@@ -258,7 +258,37 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
         kind = check_column(document, (*path, "revision"), feed.revision, types, feed.table)
         if kind is not None:
             _check_revision(document, (*path, "revision"), feed.revision, kind)
+    _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
+    _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)
+
+
+def _check_may_be_missing(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    for i, column in enumerate(feed.may_be_missing):
+        check_column(document, (*path, i), column, types, feed.table)
+        if column in (*feed.key, *feed.require):
+            remedy = "take it out here, or out of `require:`"
+            document.report((*path, i), f"column {column!r} is required", remedy)
+
+
+def _check_deletions(document: Document, path: YamlPath, feed: Feed) -> None:
+    """Report a mark of deletion that no file can carry, or that says nothing of which record is meant."""
+    if feed.deletions is None:
+        return
+    landed = feed.deletions.column
+    column = feed.columns.get(landed, landed)
+    if not feed.key:
+        document.report(
+            path, "a deletion without a key deletes nothing", "add `key:`, the columns of a record"
+        )
+    names = [name for name, target in feed.columns.items() if target == landed]
+    if names and landed not in feed.columns:
+        remedy = f"write `column: {names[0]}`, as the files do"
+        document.report((*path, "column"), f"the files call {landed!r} {names[0]!r}", remedy)
+    if column in (*feed.key, feed.revision):
+        remedy = "name the column whose value says that the record is deleted"
+        role = "the revision" if column == feed.revision else "part of the key"
+        document.report((*path, "column"), f"column {column!r} is {role}", remedy)
 
 
 def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:

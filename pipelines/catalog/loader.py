@@ -20,6 +20,7 @@ from pipelines.catalog.model import (
     CacheEntry,
     Catalog,
     Column,
+    Deletions,
     Feed,
     Freshness,
     Gaps,
@@ -45,6 +46,7 @@ _INNER: Mapping[str, type[BaseModel]] = {
     "lifecycle": Lifecycle,
     "freshness": Freshness,
     "rules": Rule,
+    "deletions": Deletions,
     "columns": Column,
 }
 HIDDEN = frozenset({"system", "name", "table_columns"})  # fields of parts that are filled in, not written

@@ -51,6 +51,15 @@ class Rule(_Declared):
         return {name: bound for name in names if (bound := getattr(self, name)) is not None}
 
 
+class Deletions(_Declared):
+    """How a feed says that a record is no longer: a row that carries this mark, whatever its case, is a tombstone."""
+
+    column: values.LandedName
+    """The column as the files name it; the table need not have it."""
+    one_of: values.Words
+    """The values in it that mean deleted."""
+
+
 class Feed(_Declared):
     """Files that land day by day in `landing/<system>/<feed>/<YYYY-MM-DD>/` and are loaded into one table."""
 
@@ -74,6 +83,10 @@ class Feed(_Declared):
     """The first landing day."""
     revision: values.ColumnName | None = None
     """Table column (timestamptz or integer) that orders the versions of a record; else the last landed wins."""
+    deletions: Deletions | None = None
+    """Which rows delete their record, as in `{column: status, one_of: [deleted]}`; key and revision suffice."""
+    may_be_missing: values.ColumnNames = ()
+    """Table columns that files may leave out without being taken for renamed."""
     derive: dict[values.ColumnName, values.Derivation] = {}
     """Table columns computed from others, such as `sale_date: utc_date(sold_at)`."""
     formats: dict[values.ColumnName, values.TimeFormat] = {}
