@@ -62,7 +62,7 @@ def test_an_empty_database_gets_everything_and_a_second_run_changes_nothing(url:
     dump = schema_dump(url)
     second = shop.migrate(url)
     assert first.applied == (*PLATFORM, "shop_0001")
-    assert (second.applied, second.already_applied) == ((), 2)
+    assert (second.applied, second.already_applied) == ((), len(PLATFORM) + 1)
     assert schema_dump(url) == dump
 
 
