@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from cli.progress import Progress
+from cli.run_progress import Progress
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:

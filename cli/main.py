@@ -17,6 +17,7 @@ def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
     from cli import (
         adopt,
+        backup,
         demo,
         digest,
         doctor,
@@ -26,6 +27,7 @@ def build_app() -> typer.Typer:
         migrate,
         partition,
         quarantine,
+        restore,
         run,
         sample,
         status,
@@ -56,6 +58,8 @@ def build_app() -> typer.Typer:
         adopt,
         partition,
         doctor,
+        backup,
+        restore,
     ):
         command.register(app)
     return app

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.progress import Progress
+from cli.run_progress import Progress
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:

@@ -156,7 +156,7 @@ class ObjectStore:
         except BaseError as error:
             raise self._translated(error, "read", path) from error
 
-    def put(self, path: str, data: bytes | Path) -> None:
+    def put(self, path: str, data: bytes | bytearray | Path) -> None:
         """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
         try:
             obstore.put(self._store, path, data)

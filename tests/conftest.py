@@ -28,6 +28,7 @@ from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
+from tests.backup_cluster import Backups, Cluster, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
 _numbers = itertools.count(1)
@@ -209,3 +210,18 @@ def _answers(endpoint: str) -> bool:
         return True
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A small server of the session's own for the tests of backups."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def backups(cluster: Cluster, object_store_url: str, tmp_path: Path) -> Iterator[Backups]:
+    """A repository of the test's own in a local store, with keys."""
+    made = new_backups(cluster, object_store_url, tmp_path)
+    yield made
+    shutil.rmtree(made.scratch, ignore_errors=True)

@@ -17,7 +17,14 @@ def commands_page() -> str:
 def _described(command: Any, path: str) -> list[str]:
     children = getattr(command, "commands", None)
     if children is not None:
-        return [line for name, child in children.items() for line in _described(child, f"{path} {name}")]
+        own = _section(command, path) if command.invoke_without_command else []
+        return own + [
+            line for name, child in children.items() for line in _described(child, f"{path} {name}")
+        ]
+    return _section(command, path)
+
+
+def _section(command: Any, path: str) -> list[str]:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     usage = " ".join(parameter.metavar or str(parameter.name).upper() for parameter in arguments)
     lines = [f"## `{' '.join(filter(None, (path, usage)))}`\n", (command.help or "").strip(), ""]
