@@ -109,9 +109,8 @@ class _Story:
     def steps_up(self) -> list[RevisionStep]:
         """Missing revisions in the order of their dependencies, the platform's own (which depend on none) first."""
         path = list(self.revision_map.iterate_revisions("heads", self.heads, implicit_base=True))
-        ordered = sorted(
-            reversed(path), key=lambda revision: not revision.revision.startswith(f"{PLATFORM}_")
-        )
+        path.reverse()
+        ordered = sorted(path, key=lambda revision: not revision.revision.startswith(f"{PLATFORM}_"))
         return [MigrationStep.upgrade_from_script(self.revision_map, r) for r in ordered]  # type: ignore[arg-type]
 
     def steps_down(self, target: str) -> list[RevisionStep]:
