@@ -13,11 +13,7 @@ EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-<<<<<<< HEAD
-.PHONY: help setup setup-dev demo test faults lint format reference lock clean
-=======
-.PHONY: help setup setup-dev demo test acceptance faults lint format lock clean
->>>>>>> main
+.PHONY: help setup setup-dev demo test acceptance faults lint format reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
