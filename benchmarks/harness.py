@@ -1,7 +1,7 @@
 """What every benchmark needs: a durable server of its own, fresh databases, timings in turns, one table.
 
-    with server() as bench:
-        with bench.database() as url: ...
+with server() as bench:
+    with bench.database() as url: ...
 """
 
 import contextlib

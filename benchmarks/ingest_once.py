@@ -1,6 +1,6 @@
 """Load the landed files of one day once, in this process: prints its time, its account and its peak memory as JSON.
 
-    python -m benchmarks.ingest_once '{"database": URL, "store": URL, "profile": false}'
+python -m benchmarks.ingest_once '{"database": URL, "store": URL, "profile": false}'
 """
 
 import json
@@ -26,7 +26,10 @@ def ingest(database: str, store: str) -> dict[str, Any]:
         day = loader.load_day(LANDING_DAY)
         seconds = time.perf_counter() - started
     unit = 1024 if sys.platform != "darwin" else 1024**2
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    )
     return {"seconds": seconds, "counts": day.counts(), "rss_mib": peak / unit}
 
 

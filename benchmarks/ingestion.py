@@ -1,6 +1,6 @@
 """Loading files, measured beside a bare COPY of the same rows into the same table with its indexes, in the same run.
 
-    python -m benchmarks.ingestion        ROWS=200000 REPEAT=3 BIG=1 (the memory of a 5 GB file as well)
+python -m benchmarks.ingestion        ROWS=200000 REPEAT=3 BIG=1 (the memory of a 5 GB file as well)
 """
 
 import datetime as dt
@@ -18,11 +18,11 @@ from benchmarks import harness, sales
 from pipelines.catalog.partitions import ensure_periods, span_of
 from resources.database import OWNER_ROLE, Database
 
-BIG_BYTES = 5 << 30
 _TABLE = "comics.pricing_data_raw"
 _COLUMNS = (
     "sold_at, listing_updated_at, load_id, line, sale_date, landing_day, quantity, key_hash, content_hash, price, "
-    "source_marketplace, source_record_id, title, condition, currency, seller_name, listing_url, sale_format, attributes"
+    "source_marketplace, source_record_id, title, condition, currency, seller_name, listing_url, sale_format, "
+    "attributes"
 )
 
 
@@ -147,7 +147,9 @@ def measure(rows: int, repeats: int) -> None:
             "ours, 200 files of 10 rows": lambda: cases.small_files(200),
         }
         if only := os.environ.get("ONLY"):
-            plan = {name: case for name, case in plan.items() if any(part in name for part in only.split(","))}
+            plan = {
+                name: case for name, case in plan.items() if any(part in name for part in only.split(","))
+            }
         results = harness.in_turns(repeats, plan)
     _report(results, rows)
 

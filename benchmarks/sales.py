@@ -10,7 +10,15 @@ HEADER = (
     "format", "quantity",
 )  # fmt: skip
 LANDING_DAY = dt.date(2026, 10, 31)
-_TITLES = ("Amazing Spider-Man", "Uncanny X-Men", "Detective Comics", "Batman", "The Walking Dead", "Saga", "Spawn")
+_TITLES = (
+    "Amazing Spider-Man",
+    "Uncanny X-Men",
+    "Detective Comics",
+    "Batman",
+    "The Walking Dead",
+    "Saga",
+    "Spawn",
+)
 _GRADES = ("CGC 9.8", "CGC 9.6", "NM", "VF/NM", "FN", "raw", "")
 _MONEY = ("USD", "USD", "USD", "GBP", "EUR", "JPY")
 
@@ -53,5 +61,7 @@ def _sale(chance: random.Random, number: int, first: dt.datetime, days: int) -> 
 
 
 def _spoilt(chance: random.Random, row: tuple[str, ...]) -> tuple[str, ...]:
-    place, value = chance.choice(((4, "n/a"), (4, "-1.00"), (6, "yesterday"), (2, ""), (6, "2199-01-01T00:00:00Z")))
+    place, value = chance.choice(
+        ((4, "n/a"), (4, "-1.00"), (6, "yesterday"), (2, ""), (6, "2199-01-01T00:00:00Z"))
+    )
     return (*row[:place], value, *row[place + 1 :])
