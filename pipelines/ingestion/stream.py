@@ -15,7 +15,7 @@ from pipelines.ingestion.errors import BadRecord, BadValue
 from pipelines.ingestion.formats import Records
 from pipelines.ingestion.writer import Chunk, ChunkWriter, Quarantined
 
-CHUNK_ROWS = 50_000  # a round trip to PostgreSQL
+CHUNK_ROWS = 20_000  # a round trip to PostgreSQL; small enough that an ordinary file keeps both sides busy
 BATCH_ROWS = 5_000  # converted together
 
 

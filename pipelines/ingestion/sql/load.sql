@@ -128,6 +128,7 @@ FROM ingest_rows r,
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s
 
 -- name: register_new
+-- In the order of the primary key: neighbours share its pages, random ones would each touch one of their own.
 INSERT INTO longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal,
                                  is_tombstone)
 SELECT %(feed_id)s, r.key_hash, r.content_hash, r.event_on, r.revision, %(landing_day)s, %(load_id)s, r.last_ordinal,
@@ -135,6 +136,7 @@ SELECT %(feed_id)s, r.key_hash, r.content_hash, r.event_on, r.revision, %(landin
 FROM ingest_rows r
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s
   AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+ORDER BY r.key_hash, r.content_hash
 
 -- name: insert_new
 INSERT INTO {table} ({columns}, key_hash, content_hash, landing_day, load_id, line)
