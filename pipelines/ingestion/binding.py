@@ -14,6 +14,8 @@ from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import pyarrow
+
 from pipelines.catalog.model import Feed, Rule, Table
 from pipelines.catalog.shape import ColumnShape, TableShape
 from pipelines.ingestion.bulk import Bulk, bulk_converter, rule_holds
@@ -29,6 +31,8 @@ EARLIEST_EVENT = dt.date(1900, 1, 1)
 NULL = "\\N"
 Check = Callable[[str, str], bool]  # of the canonical text and of the value as it was landed
 _EARLIEST = EARLIEST_EVENT.isoformat()
+_UTC_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
+_UTC_TIMES = re.compile(rf"{_UTC_TIME}(?:\n{_UTC_TIME})*")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -145,9 +149,7 @@ class RowMaker:
             keys = [f"{self._file_key}\t{line}" for line in lines]
         contents = self._contents(texts, len(records))
         revisions = (
-            [NULL] * len(records)
-            if self._revision is None
-            else list(map(_revision_number, texts[self._revision]))
+            [NULL] * len(records) if self._revision is None else revision_numbers(texts[self._revision])
         )
         for source in self._derived:
             texts.append([NULL if text is NULL else text[:10] for text in texts[source]])
@@ -356,6 +358,14 @@ def hash_text(text: str) -> str:
 
 def _read_date(text: str) -> dt.date:
     return dt.date.fromisoformat(text[:10])
+
+
+def revision_numbers(texts: Sequence[str]) -> list[str]:
+    """The revisions of a column of canonical texts, as sortable integers; NULL stays."""
+    if _UTC_TIMES.fullmatch("\n".join(texts)):  # whole seconds of UTC, all at once
+        times = pyarrow.array(texts).cast(pyarrow.timestamp("us", "UTC"))
+        return list(map(str, times.cast(pyarrow.int64()).to_pylist()))
+    return list(map(_revision_number, texts))
 
 
 def _revision_number(text: str) -> str:

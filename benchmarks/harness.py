@@ -1,0 +1,131 @@
+"""What every benchmark needs: a durable server of its own, fresh databases, timings in turns, one table.
+
+with server() as bench:
+    with bench.database() as url: ...
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from deploy.local.stack import Stack
+from pipelines.catalog.loader import system_folders
+from pipelines.migration import migrate
+from resources.settings import PROJECT_ROOT
+
+_TEMPLATE = "bench_template"
+
+
+@dataclass
+class Bench:
+    """A running server. `folder` is on the same disk and goes away with it."""
+
+    url: str
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a fresh database with every migration; dropped at the end."""
+        name = f"bench_{next(self._numbers)}"
+        self._admin("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, _TEMPLATE)
+        try:
+            self._admin("CHECKPOINT")
+            yield with_database(self.url, name)
+        finally:
+            self._admin("DROP DATABASE {} WITH (FORCE)", name)
+
+    def _admin(self, statement: str, *names: str) -> None:
+        with psycopg.connect(with_database(self.url, "postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+@contextlib.contextmanager
+def server() -> Iterator[Bench]:
+    """A durable PostgreSQL (fsync on, as `longbox up` starts it) in a temporary home, stopped at the end."""
+    with tempfile.TemporaryDirectory(prefix="longbox-bench-") as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        if os.geteuid() == 0:  # PostgreSQL runs as another user then, who must reach its home
+            Path(folder).chmod(0o755)
+        environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        with Stack(home, dagster=False, environ=environ) as stack:
+            bench = Bench(stack.settings.postgres_url, Path(folder))
+            bench._admin("CREATE DATABASE {}", _TEMPLATE)
+            migrate(with_database(bench.url, _TEMPLATE), system_folders(stack.settings))
+            yield bench
+
+
+def with_database(url: str, name: str) -> str:
+    """`url`, but of another database of that server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def in_a_process(module: str, **arguments: Any) -> dict[str, Any]:
+    """Run `python -m MODULE` with `arguments` as JSON; returns the JSON object that it prints last.
+
+    A process of its own makes its peak memory its own. Raises `RuntimeError` with what it said when it fails.
+    """
+    command = [sys.executable, "-m", module, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} failed: {done.stderr.strip()[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Run all cases one after the other, `repeats` times over, so that a slow minute hits them all."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in cases}
+    for turn in range(repeats):
+        for name, case in cases.items():
+            results[name].append(case())
+            seconds = results[name][-1].get("seconds")
+            note = f"{seconds:.2f} s" if seconds is not None else results[name][-1]["skipped"]
+            print(f"  turn {turn + 1}: {name}: {note}", file=sys.stderr, flush=True)
+    return results
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one of `values`."""
+    return statistics.median(values)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table, its columns aligned."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, ["-" * width for width in widths], *rows):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+
+
+def machine() -> str:
+    """The machine, in a line: what figures mean nothing without."""
+    memory = psutil.virtual_memory().total / 2**30
+    load = os.getloadavg()[0]
+    return (
+        f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB memory, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, load {load:.1f} at the end"
+    )
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()

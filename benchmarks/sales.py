@@ -1,0 +1,67 @@
+"""Made-up sales of comic books as a marketplace exports them: the same seed and number give the same bytes."""
+
+import csv
+import datetime as dt
+import random
+from pathlib import Path
+
+HEADER = (
+    "marketplace", "listing_id", "title", "condition", "price", "currency", "sold_at", "updated_at", "seller", "url",
+    "format", "quantity",
+)  # fmt: skip
+LANDING_DAY = dt.date(2026, 10, 31)
+_TITLES = (
+    "Amazing Spider-Man",
+    "Uncanny X-Men",
+    "Detective Comics",
+    "Batman",
+    "The Walking Dead",
+    "Saga",
+    "Spawn",
+)
+_GRADES = ("CGC 9.8", "CGC 9.6", "NM", "VF/NM", "FN", "raw", "")
+_MONEY = ("USD", "USD", "USD", "GBP", "EUR", "JPY")
+
+
+def write_sales(
+    path: Path, rows: int, *, days: int = 28, seed: int = 1, bad: float = 0, repeated: float = 0
+) -> None:
+    """Write `rows` sales of the last `days` days before `LANDING_DAY` as CSV.
+
+    `bad` of them cannot be loaded, `repeated` of them are an earlier sale once more.
+    """
+    chance = random.Random(seed)
+    first = dt.datetime.combine(LANDING_DAY - dt.timedelta(days=days), dt.time())
+    earlier: list[tuple[str, ...]] = []
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for number in range(rows):
+            if earlier and chance.random() < repeated:
+                writer.writerow(chance.choice(earlier))
+                continue
+            row = _sale(chance, seed * 100_000_000 + number, first, days)
+            if chance.random() < bad:
+                row = _spoilt(chance, row)
+            elif repeated and len(earlier) < 10_000:
+                earlier.append(row)
+            writer.writerow(row)
+
+
+def _sale(chance: random.Random, number: int, first: dt.datetime, days: int) -> tuple[str, ...]:
+    sold = first + dt.timedelta(seconds=chance.randrange(days * 86_400))
+    updated = sold + dt.timedelta(seconds=chance.randrange(86_400))
+    grade = chance.choice(_GRADES)
+    title = f"{chance.choice(_TITLES)} #{chance.randrange(1, 700)} {grade}".strip()
+    return (
+        "ebay", f"{number:012d}", title, grade, f"{chance.randrange(100, 500_000) / 100:.2f}", chance.choice(_MONEY),
+        sold.isoformat() + "Z", updated.isoformat() + "Z", f"seller{chance.randrange(20_000)}",
+        f"https://marketplace.example/itm/{number:012d}", chance.choice(("auction", "fixed price")), "1",
+    )  # fmt: skip
+
+
+def _spoilt(chance: random.Random, row: tuple[str, ...]) -> tuple[str, ...]:
+    place, value = chance.choice(
+        ((4, "n/a"), (4, "-1.00"), (6, "yesterday"), (2, ""), (6, "2199-01-01T00:00:00Z"))
+    )
+    return (*row[:place], value, *row[place + 1 :])
