@@ -115,7 +115,7 @@ def prove_a_backup(client: "DagsterClient", check: Callable[[], None]) -> None:
     typer.echo("\na backup, and a drill that restores it and compares:")
     for job in BACKUP_JOBS:
         run_id = client.launch(job)
-        run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=_Progress(check))
+        run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=Progress(check))
         if run.status != "SUCCESS":
             told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
             raise LongboxError(f"{job} ended as {run.status}; see {client.url}/runs/{run_id}{told}")

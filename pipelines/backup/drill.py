@@ -35,11 +35,12 @@ from pipelines.backup.sealed import Opener
 from pipelines.backup.truth import (
     Truth,
     expected,
-    look,
+    fix_output,
     named_witnesses,
     read_witness,
     read_witnesses,
     record_truth,
+    table_truth,
 )
 from resources.database import Connection, Database
 from resources.errors import LongboxError, RetryableError
@@ -323,9 +324,10 @@ class _Tables:
         wanted = expected(self.before, self.later)
         faults = []
         with connect(self.before.database) as restored:
+            fix_output(restored)
             for (schema, table), said in wanted.items():
                 try:
-                    found = look(restored, {(schema, table)}).tables.get((schema, table))
+                    found = table_truth(restored, schema, table)
                 except psycopg.Error as error:
                     faults.append(f"{schema}.{table} cannot be read: {' '.join(str(error).split())}")
                     continue

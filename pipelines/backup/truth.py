@@ -117,7 +117,7 @@ def record_truth(
 
 def look(connection: Connection, tables: Collection[tuple[str, str]] | None = None) -> Truth:
     """What the database of `connection` (autocommit) holds now; writes nothing."""
-    connection.execute(_SQL["fix_output"])
+    fix_output(connection)
     began_at, system, name = _clock(connection)
     with connection.transaction():
         connection.execute(_SQL["one_snapshot"])
@@ -125,6 +125,11 @@ def look(connection: Connection, tables: Collection[tuple[str, str]] | None = No
         read = {one: table_truth(connection, *one) for one in _chosen(connection, tables)}
     present = {one: said for one, said in read.items() if said is not None}
     return Truth(began_at, _clock(connection)[0], system, name, newest, present)
+
+
+def fix_output(connection: Connection) -> None:
+    """Let rows of this session become the same text everywhere, whatever a role's or a database's settings are."""
+    connection.execute(_SQL["fix_output"])
 
 
 def table_truth(connection: Connection, schema: str, table: str) -> TableTruth | None:
