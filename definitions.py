@@ -17,6 +17,7 @@ from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
 from resources.settings import Settings
 from sensors.failures import run_failure_sensor
+from sensors.freshness import freshness_sensor
 from sensors.landing import landing_sensor
 from sensors.schedules import daily_schedule, upkeep_schedules
 
@@ -39,7 +40,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
                 *(daily_schedule(pipeline) for pipeline in pipelines),
                 *upkeep_schedules([job.name for job in jobs]),
             ],
-            sensors=[landing_sensor(pipelines), run_failure_sensor()],
+            sensors=[landing_sensor(pipelines), freshness_sensor(catalog), run_failure_sensor()],
             resources={**default_resources(), **(resources or {})},
             executor=dg.in_process_executor,
         )

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from assets.checks import aggregate_check, landing_check
+from assets.freshness import freshness_check
 from assets.lineage import aggregate_lineage, landed_columns, landing_lineage
 from assets.metadata import (
     COLUMN_LINEAGE,
@@ -53,6 +54,8 @@ def system_definitions(system: System) -> dg.Definitions:
             if dg.AssetKey([system.name, table]) not in taken:
                 assets.append(ingest_asset(system, table, calendar))
                 checks.append(landing_check(system, table, calendar))
+            if system.tables[table].freshness is not None:
+                checks.append(freshness_check(system, table))
         for aggregate in system.aggregates.values():
             if dg.AssetKey([system.name, aggregate.name]) not in taken:
                 assets.append(aggregate_asset(system, aggregate, calendar))

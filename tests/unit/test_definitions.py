@@ -71,7 +71,11 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
     definitions = build_definitions()
     repository = definitions.get_repository_def()
     assert {"daily_pipeline", "cache_warm", "maintenance"} <= set(repository.job_names)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"landing_sensor", "run_failure_sensor"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "landing_sensor",
+        "freshness_sensor",
+        "run_failure_sensor",
+    }
     times = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
     assert times["cache_warm_schedule"] == "0 6 * * *"
     assert set(times) == {"daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule"}
