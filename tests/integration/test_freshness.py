@@ -3,12 +3,13 @@
 import datetime as dt
 import io
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 import pytest
 
+import assets.freshness
 import sensors.freshness
+from assets.freshness import freshness_check
 from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog, System
 from pipelines.monitoring.freshness import TableFreshness, judge_freshness, watched_tables
@@ -16,7 +17,7 @@ from resources.database import Database
 from resources.notifier import Notifier
 from resources.settings import Settings
 from sensors.freshness import freshness_sensor, read_cursor
-from tests.daily_runs import Daily, checks, job_of, sales
+from tests.daily_runs import job_of
 
 TABLE, ASSET = "pricing_data_raw", "comics/pricing_data_raw"
 TODAY = dt.date(2026, 10, 20)
@@ -54,7 +55,8 @@ def note(
     ended = dt.datetime.combine(day(back), dt.time(1), dt.UTC) + dt.timedelta(days=1)
     with database.connection() as connection:
         connection.execute(
-            "INSERT INTO longbox.day_results (asset, landing_day, outcome, problems, finished_at) VALUES (%s, %s, %s, %s, %s) "
+            "INSERT INTO longbox.day_results (asset, landing_day, outcome, problems, finished_at) "
+            "VALUES (%s, %s, %s, %s, %s) "
             "ON CONFLICT (asset, landing_day) DO UPDATE SET outcome = excluded.outcome, problems = excluded.problems, "
             "finished_at = excluded.finished_at",
             [ASSET, day(back), outcome, problems, finished_at or ended],
@@ -171,7 +173,6 @@ def test_the_sensor_tells_a_cause_once_and_that_it_is_over(
     assert again.asset_events == []
     assert "2026-10-19" in str(again.skip_reason)
     assert len(ticks.alerts) == 1
-    ticks.cursor = ticks.cursor  # a daemon that starts anew has the cursor, not the notifier's memory
     note(database, 1)
     over = ticks.tick()
     assert [event.passed for event in over.asset_events] == [True]
@@ -190,17 +191,14 @@ def test_every_table_that_feeds_load_and_asks_for_freshness_is_watched(catalog: 
     assert all(catalog.systems[name.split("/")[0]].feeds_of(name.split("/")[1]) for name in watched)
 
 
-def test_the_check_shows_the_state_and_is_no_part_of_the_daily_run(
-    settings: Settings, tmp_path: Path
+def test_the_check_shows_the_state_and_runs_beside_the_daily_job(
+    database: Database, comics: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "yesterday_complete" not in {
-        key.name for key in job_of("daily_pipeline").asset_layer.asset_check_keys
-    }
-    daily = Daily.on(settings, tmp_path)
-    try:
-        daily.land("2026-10-05", "a.csv", sales("2026-10-04", 2))
-        assert "comics/pricing_data_raw:yesterday_complete" not in checks(
-            daily.run("2026-10-05", assets=[ASSET])
-        )
-    finally:
-        daily.close()
+    monkeypatch.setattr(assets.freshness.dt, "datetime", _Clock)
+    note(database, 2)
+    result = freshness_check(comics, TABLE)(database=database)
+    assert isinstance(result, dg.AssetCheckResult)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert result.metadata["missing_days"].value == "2026-10-19"
+    graph = job_of("daily_pipeline").asset_layer.asset_graph
+    assert "yesterday_complete" not in {key.name for key in graph.asset_check_keys}
