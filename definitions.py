@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets.jobs import daily_pipelines, upkeep_jobs
 from assets.lifecycle import system_definitions
+from assets.platform.history import dagster_history
 from assets.platform.upkeep import upkeep_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
@@ -34,7 +35,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(
-            assets=[pipeline.verdict for pipeline in pipelines],
+            assets=[*(pipeline.verdict for pipeline in pipelines), dagster_history],
             jobs=[*(pipeline.job for pipeline in pipelines), *jobs],
             schedules=[
                 *(daily_schedule(pipeline) for pipeline in pipelines),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.partitions import landing_days
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import Aggregate, System
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -71,6 +72,7 @@ def landing_check(
             spec(key, "no_gaps", "Every folder of the landing zone up to this day has been read", calendar),
         ],
     )  # fmt: skip
+    @retry_passing_faults
     def checks(
         context: dg.AssetCheckExecutionContext,
         database: dg.ResourceParam[Database],
@@ -122,6 +124,7 @@ def aggregate_check(
         name=f"{system.name}__{aggregate.name}__checks",
         specs=[spec(key, "equals_recomputation", f"{SAMPLE_GROUPS} groups, computed anew, are equal", calendar)],
     )  # fmt: skip
+    @retry_passing_faults
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import System
 from pipelines.monitoring.freshness import TableFreshness
 from resources.database import Database
@@ -24,6 +25,7 @@ def freshness_check(system: System, table: str) -> dg.AssetChecksDefinition:
         name=NAME,
         description="Every landing day that is over is complete, within the table's freshness",
     )
+    @retry_passing_faults
     def check(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         from pipelines.monitoring.freshness import judge_freshness
 

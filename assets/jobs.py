@@ -87,6 +87,13 @@ def upkeep_jobs(parts: Sequence[dg.Definitions]) -> list[object]:
             description="Keeps partitions ahead of time and finds gaps.",
         )
     ]
+    jobs.append(
+        dg.define_asset_job(
+            "dagster_retention",
+            selection=dg.AssetSelection.assets(["platform", "dagster_history"]),
+            description="Deletes Dagster's own finished runs, events and logs past LONGBOX_DAGSTER_HISTORY_DAYS.",
+        )
+    )
     if any(CACHE_KEY in asset.keys for part in parts for asset in _executable(part)):
         jobs.append(
             dg.define_asset_job(

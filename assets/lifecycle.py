@@ -26,6 +26,8 @@ from assets.metadata import (
     table_metadata,
 )
 from assets.partitions import SINGLE_RUN, landing_calendar, landing_days
+from assets.pools import DERIVE, INGEST
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import Aggregate, Feed, System
 from resources.database import Database
 from resources.errors import UserError
@@ -81,8 +83,10 @@ def ingest_asset(system: System, table: str, calendar: Calendar) -> dg.AssetsDef
         metadata=table_metadata(system, table) | {COLUMN_LINEAGE: landing_lineage(system, feeds)},
         code_version="-".join(feed.version for feed in feeds),
         freshness_policy=freshness(system, table),
+        pool=INGEST,
         **labels(system, "csv", "postgresql"),
     )
+    @retry_passing_faults
     def ingest(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -112,8 +116,10 @@ def aggregate_asset(system: System, aggregate: Aggregate, calendar: Calendar) ->
         metadata=table_metadata(system, aggregate.name)
         | {COLUMN_LINEAGE: aggregate_lineage(system, aggregate)},
         code_version=hashlib.sha256(aggregate.model_dump_json().encode()).hexdigest()[:12],
+        pool=DERIVE,
         **labels(system, "postgresql", "sql"),
     )
+    @retry_passing_faults
     def compute(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         from pipelines.aggregation import AggregateJob, aggregate_days
 

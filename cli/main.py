@@ -15,7 +15,7 @@ from resources.errors import LongboxError, UserError
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
-    from cli import demo, digest, down, env, land, migrate, quarantine, sample, status, up
+    from cli import dagster_history, demo, digest, down, env, land, migrate, quarantine, sample, status, up
 
     app = typer.Typer(
         name="longbox",
@@ -26,7 +26,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, down, status, env, demo, migrate, sample, land, quarantine, digest):
+    for command in (up, down, status, env, demo, migrate, sample, land, quarantine, digest, dagster_history):
         command.register(app)
     return app
 

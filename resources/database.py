@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import Self
+from typing import LiteralString, Self
 
 import psycopg
 from psycopg import sql
@@ -83,6 +83,20 @@ class Database:
             yield from _one_transaction(connection)
         finally:
             pool.putconn(connection)
+
+    def run_alone(self, statement: LiteralString) -> None:
+        """Execute what PostgreSQL refuses inside a transaction, such as VACUUM. Commits by itself.
+
+        Raises as `connection()` does.
+        """
+        with self.connection() as connection:
+            connection.commit()
+            connection.autocommit = True
+            try:
+                connection.execute(statement)
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
 
     def close(self) -> None:
         """Close the pool. The next `connection()` opens a new one."""
