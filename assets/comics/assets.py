@@ -149,6 +149,7 @@ def _cache(system: System) -> dg.AssetsDefinition:
         kinds={"redis"},
         description="Current prices, top lists and market insights, warm in Redis before anyone asks.",
     )
+    @retry_passing_faults
     def cache_warm(
         database: dg.ResourceParam[Database], cache: dg.ResourceParam[Cache]
     ) -> dg.MaterializeResult[None]:

@@ -1,9 +1,9 @@
 """Concurrency pools on a real Dagster PostgreSQL storage, with the limits of the project's own dagster.yaml."""
 
-import threading
-import time
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import dagster as dg
@@ -14,6 +14,7 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 from assets.pools import DERIVE, INGEST, UPKEEP
 from definitions import build_definitions
 from resources.settings import PROJECT_ROOT
+from tests.run_worker import heavy_job, run_at_once, run_heavy
 
 POOLED = {
     "comics/pricing_data_raw": INGEST,
@@ -25,50 +26,15 @@ POOLED = {
 }
 
 
-class Meter:
-    """How many steps work at the same time, and the most there were."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.now = self.most = self.done = 0
-
-    def work(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(0.3)  # the work itself: long enough that two would meet
-        with self._lock:
-            self.now -= 1
-            self.done += 1
-
-
 @pytest.fixture
-def instance(empty_database_url: str) -> Iterator[dg.DagsterInstance]:
+def instance(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance with the storage, queue and limits of the project."""
+    monkeypatch.setenv("LONGBOX_DAGSTER_POSTGRES_URL", empty_database_url)
     config = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text(encoding="utf-8"))
-    url = empty_database_url.replace("postgresql://", "postgresql+psycopg2://")
-    overrides = {
-        "storage": {"postgres": {"postgres_url": url}},
-        "telemetry": {"enabled": False},
-        **{name: config[name] for name in ("concurrency", "run_monitoring")},
-        "run_coordinator": config["run_coordinator"],
-    }
+    parts = ("storage", "concurrency", "run_monitoring", "run_coordinator", "telemetry")
+    overrides = {name: config[name] for name in parts}
     with dg.instance_for_test(overrides=overrides) as opened:
         yield opened
-
-
-def heavy_job(meter: Meter, *pools: str) -> dg.JobDefinition:
-    """A job with one independent step for each of the pools."""
-
-    def heavy(number: int, pool: str) -> dg.AssetsDefinition:
-        @dg.asset(name=f"heavy_{number}", pool=pool)
-        def step() -> None:
-            meter.work()
-
-        return step
-
-    assets = [heavy(number, pool) for number, pool in enumerate(pools)]
-    job = dg.define_asset_job("heavy", assets)
-    return dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor).resolve_job_def("heavy")
 
 
 def slots_taken(instance: dg.DagsterInstance) -> int:
@@ -76,30 +42,34 @@ def slots_taken(instance: dg.DagsterInstance) -> int:
     return sum(storage.get_concurrency_info(key).active_slot_count for key in storage.get_concurrency_keys())
 
 
-def test_heavy_steps_of_two_runs_never_meet_and_both_complete(instance: dg.DagsterInstance) -> None:
-    meter = Meter()
-    job = heavy_job(meter, INGEST, DERIVE, INGEST)
-    with ThreadPoolExecutor(2) as threads:
-        runs = list(threads.map(lambda _: job.execute_in_process(instance=instance), range(2)))
-    assert all(run.success for run in runs)
-    assert meter.done == 6
-    assert meter.most <= 2  # one of each pool
+def overlaps(diary: Path, *pools: str) -> int:
+    """How many pairs of steps of `pools` worked at the same time."""
+    lines = [line.split() for line in diary.read_text().splitlines()]
+    spans = sorted((float(begun), float(ended)) for pool, begun, ended in lines if pool in pools)
+    return sum(later[0] < earlier[1] for earlier, later in itertools.combinations(spans, 2))
+
+
+def test_heavy_steps_of_one_pool_never_meet_across_runs_and_every_run_completes(
+    instance: dg.DagsterInstance, empty_database_url: str, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    pools = (
+        INGEST,
+        DERIVE,
+        INGEST,
+    )  # twice the same in a run, and in another order than the other run gets them
+    on = (instance.get_ref(), empty_database_url)
+    codes = run_at_once(
+        run_heavy, [(*on, pools, diary), (*on, pools[::-1], diary), (*on, (DERIVE, INGEST), diary)]
+    )
+    assert codes == [0, 0, 0]
+    assert len(diary.read_text().splitlines()) == 8
+    assert (overlaps(diary, INGEST), overlaps(diary, DERIVE)) == (0, 0)
     assert slots_taken(instance) == 0
 
 
-def test_two_runs_that_want_the_same_pool_take_turns(instance: dg.DagsterInstance) -> None:
-    meter = Meter()
-    job = heavy_job(meter, UPKEEP, UPKEEP)
-    with ThreadPoolExecutor(3) as threads:
-        runs = list(threads.map(lambda _: job.execute_in_process(instance=instance), range(3)))
-    assert all(run.success for run in runs)
-    assert (meter.done, meter.most) == (6, 1)
-    assert slots_taken(instance) == 0
-
-
-def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInstance) -> None:
-    meter = Meter()
-    job = heavy_job(meter, UPKEEP)
+def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    job = heavy_job([UPKEEP], tmp_path / "diary")
     assert job.execute_in_process(instance=instance).success  # makes the pool
     killed = job.execute_in_process(instance=instance).run_id
     storage = instance.event_log_storage
