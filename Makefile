@@ -13,10 +13,10 @@ EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test faults lint format lock clean
+.PHONY: help setup setup-dev demo test acceptance faults lint format lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Then: $(BIN)/longbox --help"
 
 setup: $(VENV)/.setup-done ## Make the virtual environment .venv with the longbox command in it
@@ -28,6 +28,9 @@ demo: setup ## Start everything, run the main job on the bundled sample, keep th
 test: setup-dev ## Lint, types, import rules, all tests and their coverage (ARGS="tests/unit -k name": only those tests)
 	@$(MAKE) --no-print-directory lint
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(EVERY_TEST))
+
+acceptance: setup-dev ## Whole jobs through the UI's API, on a local folder and on a real S3 API
+	@$(BIN)/python -m pytest tests/acceptance --stores local,s3
 
 faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
 	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)

@@ -12,12 +12,14 @@ import dagster as dg
 
 from assets.partitions import landing_days
 from assets.retries import retry_passing_faults
-from pipelines.catalog.model import Aggregate, System
+from pipelines.catalog.model import Aggregate, Gaps, System
 from resources.database import Database
 from resources.object_store import ObjectStore
 
 SHOWN_PROBLEMS = 20
 SAMPLE_GROUPS = 50
+NEWEST_GAPS = 10
+GAP_DAYS = 7  # older gaps stay listed, but no longer warn
 
 
 def result_of(
@@ -27,11 +29,12 @@ def result_of(
     problems: Sequence[str],
     *,
     blocks: bool = False,
+    warns: bool = False,
     metadata: dict[str, object] | None = None,
 ) -> dg.AssetCheckResult:
-    """A check's result. One that blocks is an error in a one-day run and a warning in a range."""
-    is_range = len(context.partition_keys) > 1
-    severity = dg.AssetCheckSeverity.WARN if blocks and is_range else dg.AssetCheckSeverity.ERROR
+    """A check's result. One that blocks is an error in a one-day run and a warning in a range; `warns`: always that."""
+    is_warning = warns or (blocks and len(context.partition_keys) > 1)
+    severity = dg.AssetCheckSeverity.WARN if is_warning else dg.AssetCheckSeverity.ERROR
     shown = [*problems[:SHOWN_PROBLEMS], *(["..."] if len(problems) > SHOWN_PROBLEMS else [])]
     return dg.AssetCheckResult(
         passed=not problems,
@@ -69,6 +72,8 @@ def landing_check(
             spec(key, "counts_reconcile", "landed = loaded + duplicate + quarantined, and the table and the quarantine "
                  "have those rows", calendar, blocks=True),
             spec(key, "files_readable", "No file of the day is quarantined whole", calendar),
+            spec(key, "schema_unchanged", "The files of the day have the columns that the feed's files had before",
+                 calendar),
             spec(key, "no_gaps", "Every folder of the landing zone up to this day has been read", calendar),
         ],
     )  # fmt: skip
@@ -78,7 +83,7 @@ def landing_check(
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> Iterator[dg.AssetCheckResult]:
-        from pipelines.ingestion import reconcile
+        from pipelines.ingestion import reconcile, schema_changes
 
         days = landing_days(context)
         found = [reconcile(database, feed, day) for feed in feeds for day in days]
@@ -86,6 +91,8 @@ def landing_check(
         faults = [f"{day.landing_day}: {fault}" for day in found for fault in day.file_faults]
         yield result_of(context, key, "counts_reconcile", broken, blocks=True)
         yield result_of(context, key, "files_readable", faults)
+        changes = [change for feed in feeds for day in days for change in schema_changes(database, feed, day)]
+        yield result_of(context, key, "schema_unchanged", changes, warns=True)
         yield result_of(context, key, "no_gaps", landing_gaps(database, store, system, table, days[-1]))
 
     return checks
@@ -137,5 +144,36 @@ def aggregate_check(
             count=SAMPLE_GROUPS, seed=seed
         )
         yield result_of(context, key, "equals_recomputation", mismatches)
+
+    return checks
+
+
+def gaps_check(
+    system: System, gaps: Gaps, calendar: dg.DailyPartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    """The check of a table of gaps: it warns of those that reach into the last days, and names the newest."""
+    key = dg.AssetKey([system.name, gaps.name])
+
+    @dg.multi_asset_check(
+        name=f"{system.name}__{gaps.name}__checks",
+        specs=[spec(key, "series_complete", f"No series has a gap in the {GAP_DAYS} days up to this one", calendar)],
+    )  # fmt: skip
+    @retry_passing_faults
+    def checks(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> Iterator[dg.AssetCheckResult]:
+        from pipelines.aggregation import GapsJob
+
+        count, newest = GapsJob(database, system, gaps).newest(NEWEST_GAPS)
+        since = landing_days(context)[-1] - dt.timedelta(days=GAP_DAYS)
+        recent = [str(gap) for gap in newest if gap.gap_to.date() >= since]
+        yield dg.AssetCheckResult(
+            passed=not recent,
+            asset_key=key,
+            check_name="series_complete",
+            severity=dg.AssetCheckSeverity.WARN,
+            description="\n".join(recent) or None,
+            metadata={"gaps": count, "newest_gaps": [str(gap) for gap in newest]},
+        )
 
     return checks

@@ -13,9 +13,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets.checks import aggregate_check, landing_check
+from assets.checks import aggregate_check, gaps_check, landing_check
 from assets.freshness import freshness_check
-from assets.lineage import aggregate_lineage, landed_columns, landing_lineage
+from assets.lineage import aggregate_lineage, gap_lineage, landed_columns, landing_lineage
 from assets.metadata import (
     COLUMN_LINEAGE,
     COLUMNS,
@@ -24,11 +24,12 @@ from assets.metadata import (
     report_days,
     report_run,
     table_metadata,
+    view_metadata,
 )
 from assets.partitions import SINGLE_RUN, landing_calendar, landing_days
 from assets.pools import DERIVE, INGEST
 from assets.retries import retry_passing_faults
-from pipelines.catalog.model import Aggregate, Feed, System
+from pipelines.catalog.model import Aggregate, Feed, Gaps, System, View
 from resources.database import Database
 from resources.errors import UserError
 from resources.object_store import ObjectStore
@@ -62,6 +63,15 @@ def system_definitions(system: System) -> dg.Definitions:
             if dg.AssetKey([system.name, aggregate.name]) not in taken:
                 assets.append(aggregate_asset(system, aggregate, calendar))
                 checks.append(aggregate_check(system, aggregate, calendar))
+        for gaps in system.gaps.values():
+            if dg.AssetKey([system.name, gaps.name]) not in taken:
+                assets.append(gaps_asset(system, gaps, calendar))
+                checks.append(gaps_check(system, gaps, calendar))
+    assets += [
+        view_asset(system, view)
+        for view in system.views.values()
+        if dg.AssetKey([system.name, view.name]) not in taken
+    ]
     made = taken | {key for asset in assets for key in _keys(asset)}
     assets += [
         _table_spec(system, name) for name in system.tables if dg.AssetKey([system.name, name]) not in made
@@ -130,6 +140,51 @@ def aggregate_asset(system: System, aggregate: Aggregate, calendar: Calendar) ->
         add_live_columns(context, database, (system.name, aggregate.name))
 
     return compute
+
+
+def gaps_asset(system: System, gaps: Gaps, calendar: Calendar) -> dg.AssetsDefinition:
+    """The asset that keeps the gaps of a series exact around what its landing days touched."""
+
+    @dg.asset(
+        key=[system.name, gaps.name],
+        deps=[dg.AssetKey([system.name, gaps.from_])],
+        partitions_def=calendar,
+        backfill_policy=SINGLE_RUN,
+        description=gaps.description
+        or f"Where a row of {gaps.from_} is missing, of one every {gaps.every} by {', '.join(gaps.by)}.",
+        metadata=table_metadata(system, gaps.name) | {COLUMN_LINEAGE: gap_lineage(system, gaps)},
+        code_version=hashlib.sha256(gaps.model_dump_json().encode()).hexdigest()[:12],
+        **labels(system, "postgresql", "sql"),
+    )
+    @retry_passing_faults
+    def find(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        from pipelines.aggregation import GapsJob, find_gaps
+
+        result = find_gaps(GapsJob(database, system, gaps, context.run.run_id), landing_days(context))
+        report_run(context, result)
+        add_live_columns(context, database, (system.name, gaps.name))
+
+    return find
+
+
+def view_asset(system: System, view: View) -> dg.AssetsDefinition:
+    """The asset that refreshes a materialised view once what it reads is done; it has no landing days of its own."""
+
+    @dg.asset(
+        key=[system.name, view.name],
+        deps=[dg.AssetKey([system.name, name]) for name in view.after],
+        description=view.description or f"A view of {', '.join(view.after)}.",
+        metadata=table_metadata(system, view.name),
+        **labels(system, "postgresql", "sql"),
+    )
+    @retry_passing_faults
+    def refresh(database: dg.ResourceParam[Database]) -> dg.MaterializeResult[None]:
+        from pipelines.aggregation import refresh_view
+
+        done = refresh_view(database, system.name, view.name)
+        return dg.MaterializeResult(metadata=view_metadata(database, system, done))
+
+    return refresh
 
 
 def labels(system: System, *kinds: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from pipelines.catalog.model import Aggregate, Feed, System
+from pipelines.catalog.model import Aggregate, Feed, Gaps, System
 
 Source = tuple[dg.AssetKey, str]
 
@@ -62,10 +62,17 @@ def aggregate_lineage(system: System, aggregate: Aggregate) -> dg.TableColumnLin
     groups = {group.name: [(key, group.column)] for group in aggregate.groups}
     grouped = [(key, group.column) for group in aggregate.groups]
     measures = {
-        name: [(key, call.column)] if call.column is not None else grouped
-        for name, call in aggregate.calls.items()
+        name: [(key, column) for column in call.columns] or grouped for name, call in aggregate.calls.items()
     }
     return column_lineage({**groups, **measures})
+
+
+def gap_lineage(system: System, gaps: Gaps) -> dg.TableColumnLineage:
+    """Each column of a table of gaps from the column that tells the series or the time."""
+    key = dg.AssetKey([system.name, gaps.from_])
+    time = [(key, str(system.tables[gaps.from_].time))]
+    series = {name: [(key, name)] for name in gaps.by}
+    return column_lineage({**series, **dict.fromkeys(("gap_from", "gap_to", "missing_count"), time)})
 
 
 def _known_columns(feed: Feed) -> list[str]:

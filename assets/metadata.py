@@ -66,6 +66,8 @@ def describe_day(result: DayResult, renamed: Mapping[str, str]) -> dict[str, Any
     }
     if problems:
         described["problems"] = "\n".join(problems)
+    if changes := getattr(result, "schema_changes", ()):
+        described["schema_changes"] = "\n".join(changes)
     return described
 
 

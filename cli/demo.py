@@ -9,6 +9,7 @@ import datetime as dt
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -18,26 +19,19 @@ import typer
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:
+    from assets.samples import FileEntry
     from cli.dagster_client import DagsterClient, Run
     from cli.session import Session
     from deploy.local.stack import Stack
+    from pipelines.catalog.model import System
 
-FEED = "comics/marketplace_sales"
 STAGES = ("comics/pricing_data_raw", "comics/pricing_data_normalized", "comics/pricing_data_aggregated")
 JOB, WARM_JOB = "daily_pipeline", "cache_warm"
-ROWS, DAYS, LAST_DAY, SEED = (
-    20_000,
-    30,
-    dt.date(2026, 10, 30),
-    1,
-)  # the bundled exchange rates end on that day
+ROWS, OTHER_ROWS = 20_000, 3_000  # of comics, of each other system
+DAYS, LAST_DAY, SEED = 30, dt.date(2026, 10, 30), 1  # the bundled exchange rates end on that day
 RUN_SECONDS = 900.0
-COUNTS = (
-    ("rows landed", STAGES[0], "landed_rows"), ("loaded", STAGES[0], "loaded_rows"),
-    ("duplicate", STAGES[0], "duplicate_rows"), ("quarantined", STAGES[0], "quarantined_rows"),
-    ("normalised", STAGES[1], "normalised_rows"), ("superseded", STAGES[1], "superseded_rows"),
-    ("rejected", STAGES[1], "rejected_rows"),
-)  # fmt: skip
+ACCOUNT = ("landed", "loaded", "duplicate", "quarantined")
+VERSIONS = ("normalised", "superseded", "rejected")
 
 
 def register(app: typer.Typer) -> None:
@@ -51,7 +45,7 @@ def demo(
         typer.Option("--once", help="End after the job and stop what was started, instead of staying up."),
     ] = False,
 ) -> None:
-    """Start everything, run the main job over the bundled (synthetic) sample, show the result and the UI's address."""
+    """Start everything, run the main job over the bundled (synthetic) samples, show the result and the UI's address."""
     from deploy.local.stack import Stack
     from deploy.local.state import RUNNING, State, is_locked
 
@@ -89,7 +83,7 @@ def _on_own_stack(stack: "Stack", *, once: bool) -> None:
 
 
 def show(ui: str, home: Path, check: Callable[[], None]) -> None:
-    """Land the sample, run the job over its days, print what came of it. `check` raises when the stack crashed."""
+    """Land the samples, run the job over its days, print what came of it. `check` raises when the stack crashed."""
     from cli.dagster_client import DagsterClient
     from cli.session import session
 
@@ -114,43 +108,51 @@ def show(ui: str, home: Path, check: Callable[[], None]) -> None:
 
 
 def land_sample(current: "Session", folder: Path) -> tuple[list[dt.date], int]:
-    """Generate the sample into `folder` unless it is there, land what has not landed. Returns its days and how many."""
+    """Generate the samples into `folder` unless they are there, land what has not landed. Returns days and files."""
+    from assets.samples import landing_files
+    from cli.sample import sampled_systems
     from pipelines.ingestion import land_file
 
-    _, feed = current.feed(FEED)
-    entries = _sample_files(folder)
-    missing = [entry for entry in entries if current.store.head(f"{feed.prefix}{entry['path']}") is None]
-    for entry in missing:
-        land_file(current.store, feed, folder / entry["path"], dt.date.fromisoformat(entry["landing_day"]))
-    if missing:
-        rows = sum(entry["rows"] for entry in missing)
-        typer.echo(
-            f"landed the sample: {len(missing)} files, {rows:,} rows (synthetic; exchange rates are real)"
-        )
-    return sorted({dt.date.fromisoformat(entry["landing_day"]) for entry in entries}), len(missing)
+    days: set[dt.date] = set()
+    landed = rows = 0
+    for system in sampled_systems():
+        files = _sample_files(system, folder / system)
+        sizes = {folder / system / entry.path: entry.rows for entry in files}
+        for feed_name, day, path in landing_files(folder / system, files):
+            _, feed = current.feed(f"{system}/{feed_name}")
+            days.add(day)
+            if current.store.head(f"{feed.prefix}{day}/{path.name}") is None:
+                land_file(current.store, feed, path, day)
+                landed, rows = landed + 1, rows + sizes[path]
+    if landed:
+        typer.echo(f"landed the samples: {landed} files, {rows:,} rows (synthetic; exchange rates are real)")
+    return sorted(days), landed
 
 
-def _sample_files(folder: Path) -> list[dict[str, Any]]:
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        from assets.comics.sample import generate
+def _sample_files(system: str, folder: Path) -> "list[FileEntry]":
+    from assets.samples.manifest import MANIFEST, entries_of
+    from cli.sample import generator_of
 
+    if not (folder / MANIFEST).is_file():
         partial = folder.with_name(f"{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True)
-        generate(partial, ROWS, DAYS, LAST_DAY, SEED)
+        rows = ROWS if system == "comics" else OTHER_ROWS
+        generator_of(system)(partial, rows, DAYS, LAST_DAY, SEED, 0)
         partial.rename(folder)
-    return cast("list[dict[str, Any]]", json.loads(manifest.read_text(encoding="utf-8"))["files"])
+    return entries_of(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
 
 
 def _is_done(current: "Session", days: Sequence[dt.date]) -> bool:
+    from cli.sample import sampled_systems
     from pipelines.monitoring.days import days_without_result
 
-    wanted = set(days)
+    feeds = [feed for name in sampled_systems() for feed in current.catalog.systems[name].feeds.values()]
+    wanted, stages = set(days), [*STAGES, *(f"landing/{feed.key_name}" for feed in feeds)]
     return all(
         not wanted.intersection(days_without_result(current.database, stage, days[0], days[-1]))
-        for stage in STAGES
+        for stage in stages
     )
 
 
@@ -171,18 +173,38 @@ class _Progress:
 
 
 def _print_counts(current: "Session", client: "DagsterClient", days: Sequence[dt.date]) -> None:
+    from cli.sample import sampled_systems
     from pipelines.monitoring.days import day_totals
+
+    heads = ("rows landed", *ACCOUNT[1:], "aggregate rows")
+    typer.echo("\n" + f"{'system':<14}" + "".join(f"{head:>16}" for head in heads))
+    for name in sampled_systems():
+        system = current.catalog.systems[name]
+        totals: Counter[str] = Counter()
+        for feed in system.feeds.values():
+            totals.update(day_totals(current.database, f"landing/{feed.key_name}", days))
+        counts = [totals[f"{word}_rows"] for word in ACCOUNT] + [_aggregate_rows(current, system)]
+        typer.echo(f"{name:<14}" + "".join(f"{count:>16,}" for count in counts))
+    done = day_totals(current.database, STAGES[1], days)
+    told = ", ".join(f"{done.get(f'{word}_rows', 0):,} {word}" for word in VERSIONS)
+    typer.echo(f"\ncomics: of the loaded rows {told}")
+    with contextlib.suppress(LongboxError):  # the run's own failure says more than a missing number
+        typer.echo(f"cached keys: {int(client.latest_metadata('platform/cache')['keys_written']):,}")
+
+
+def _aggregate_rows(current: "Session", system: "System") -> int:
+    """Rows of every table that is computed from a feed's."""
+    from psycopg import sql
+
     from resources.sql import Queries
 
-    totals = {stage: day_totals(current.database, stage, days) for stage in STAGES}
+    names = [*system.aggregates, *(["pricing_data_aggregated"] if system.name == "comics" else [])]
+    total = 0
     with current.database.connection() as connection:
-        found = connection.execute(Queries.of("cli")["aggregate_count"]).fetchone()
-    typer.echo("")
-    for label, stage, name in COUNTS:
-        typer.echo(f"{label:<20}{totals[stage].get(name, 0):>12,}")
-    typer.echo(f"{'aggregates':<20}{cast('tuple[int]', found)[0]:>12,}")
-    with contextlib.suppress(LongboxError):  # the run's own failure says more than a missing number
-        typer.echo(f"{'cached keys':<20}{int(client.latest_metadata('platform/cache')['keys_written']):>12,}")
+        for name in names:
+            query = Queries.of("cli").compose("count_rows", table=sql.Identifier(system.name, name))
+            total += cast("tuple[int]", connection.execute(query).fetchone())[0]
+    return total
 
 
 def _print_most_traded(current: "Session") -> None:

@@ -15,7 +15,24 @@ from resources.errors import LongboxError, UserError
 
 def build_app() -> typer.Typer:
     """The command with all its subcommands, in the order in which help shows them."""
-    from cli import dagster_history, demo, digest, down, env, land, migrate, quarantine, sample, status, up
+    from cli import (
+        adopt,
+        backup,
+        dagster_history,
+        demo,
+        digest,
+        doctor,
+        down,
+        env,
+        land,
+        migrate,
+        partition,
+        quarantine,
+        restore,
+        sample,
+        status,
+        up,
+    )
 
     app = typer.Typer(
         name="longbox",
@@ -26,7 +43,24 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for command in (up, down, status, env, demo, migrate, sample, land, quarantine, digest, dagster_history):
+    for command in (
+        up,
+        down,
+        status,
+        env,
+        demo,
+        migrate,
+        sample,
+        land,
+        quarantine,
+        digest,
+        adopt,
+        partition,
+        doctor,
+        backup,
+        restore,
+        dagster_history,
+    ):
         command.register(app)
     return app
 

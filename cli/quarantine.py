@@ -99,7 +99,29 @@ def replay(
     typer.echo(f"{result.loaded:,} loaded, {result.duplicate:,} known already, {result.remaining:,} stay")
     if result.landing_days:
         days = ", ".join(map(str, result.landing_days))
-        typer.echo(f"now run the days that got rows, so that later tables take them in: {days}")
+        typer.echo(f"later tables take them in when their landing days run again: materialise {days}")
+        typer.echo(f"(daily_pipeline of {feed.partition('/')[0]} in the UI, those partitions)")
+
+
+@commands.command("rejected")
+def rejected(
+    feed: Annotated[str | None, typer.Option(metavar="SYSTEM/FEED", help="Only this feed.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only this reason, as in no_rate.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many records.")] = 50,
+) -> None:
+    """List records that were loaded but cannot be normalised (no rate, no such currency), and what would help."""
+    from cli.session import session
+    from pipelines.normalisation.rejections import list_rejections
+
+    with session() as current:
+        found = list_rejections(current.database, feed=feed, reason=reason, limit=limit)
+    if not found:
+        typer.echo("no record is rejected")
+    for row in found:
+        place = f"{row.landing_day}/{row.file_name} record {row.record}"
+        typer.echo(f"{row.feed} {place} {row.reason}: {row.detail}")
+    if len(found) == limit:
+        typer.echo(f"(the first {limit}; --limit shows more)")
 
 
 @commands.command("dismiss")

@@ -9,13 +9,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import LiteralString, Self
+from typing import Self
 
 import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
+from resources.settings import without_secret
 
 # The pool warns at every attempt; what is wrong is told once, in the error that ends the waiting.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -84,19 +85,29 @@ class Database:
         finally:
             pool.putconn(connection)
 
-    def run_alone(self, statement: LiteralString) -> None:
-        """Execute what PostgreSQL refuses inside a transaction, such as VACUUM. Commits by itself.
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection of its own for long work outside any transaction (autocommit), closed at the end.
 
-        Raises as `connection()` does.
+        Session-level locks and temporary replication slots live as long as it. Raises `DatabaseUnavailableError`.
         """
-        with self.connection() as connection:
-            connection.commit()
-            connection.autocommit = True
-            try:
-                connection.execute(statement)
-            finally:
-                if not connection.closed:
-                    connection.autocommit = False
+        try:
+            connection = psycopg.connect(
+                self._url,
+                autocommit=True,
+                application_name=self._application_name,
+                connect_timeout=max(2, int(self._connect_timeout_seconds)),
+                options="-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
+            )
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailableError(
+                f"PostgreSQL did not accept a connection ({without_secret(str(error), self._url).strip()}); "
+                "check that it runs and that its URL is right (`longbox status`)"
+            ) from error
+        with connection:
+            if self.role is not None:
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+            yield connection
 
     def close(self) -> None:
         """Close the pool. The next `connection()` opens a new one."""

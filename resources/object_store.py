@@ -90,6 +90,11 @@ class ObjectStore:
         opened._folder = folder
         return opened
 
+    @property
+    def longest_name_bytes(self) -> int:
+        """How long a file's name may be: a local folder keeps 255 bytes and needs a few for unfinished uploads."""
+        return 250 if self._folder is not None else 900
+
     def unreachable_names(self, prefix: str) -> builtins.list[str]:
         """Names directly under `prefix` that are there but cannot be listed or read; only a local folder has them."""
         if self._folder is None:
@@ -151,11 +156,11 @@ class ObjectStore:
         except BaseError as error:
             raise self._translated(error, "read", path) from error
 
-    def put(self, path: str, data: bytes | Path) -> None:
+    def put(self, path: str, data: bytes | bytearray | Path) -> None:
         """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
         try:
             obstore.put(self._store, path, data)
-        except BaseError as error:
+        except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
 
     def delete(self, path: str) -> None:

@@ -87,6 +87,25 @@ SETTINGS: tuple[Setting, ...] = (
         "gs://acme-copies/longbox",
     ),
     Setting(
+        "LONGBOX_BACKUP_POSTGRES_URL",
+        "LONGBOX_POSTGRES_URL",
+        "The same server for backups: straight to it (no pooler), as a user with REPLICATION.",
+        "postgresql://backup:secret@db.internal:5432/longbox",
+        is_secret=True,
+    ),
+    Setting(
+        "LONGBOX_BACKUP_KEYS",
+        "`keys/backup-server.json` in LONGBOX_HOME",
+        "Keys that encrypt backups and cannot decrypt them.",
+        "/etc/longbox/backup-server.json",
+    ),
+    Setting(
+        "LONGBOX_BACKUP_RECOVERY_KEYS",
+        "`keys/backup-recovery.json` in LONGBOX_HOME",
+        "Keys that decrypt backups, needed to restore; keep them off the server.",
+        "/media/vault/backup-recovery.json",
+    ),
+    Setting(
         "LONGBOX_SYSTEMS",
         "none",
         "Extra system folders, or folders of them, colon-separated.",
@@ -142,6 +161,9 @@ class Settings:
     given_redis_url: str | None = field(default=None, repr=False)
     given_object_store: str | None = None
     given_backup_store: str | None = None
+    given_backup_postgres_url: str | None = field(default=None, repr=False)
+    given_backup_keys: Path | None = None
+    given_backup_recovery_keys: Path | None = None
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -164,6 +186,9 @@ class Settings:
             given_redis_url=read.one("LONGBOX_REDIS_URL", _redis_url),
             given_object_store=read.one("LONGBOX_OBJECT_STORE", _store_url),
             given_backup_store=read.one("LONGBOX_BACKUP_STORE", _store_url),
+            given_backup_postgres_url=read.one("LONGBOX_BACKUP_POSTGRES_URL", postgres_url),
+            given_backup_keys=read.one("LONGBOX_BACKUP_KEYS", _path),
+            given_backup_recovery_keys=read.one("LONGBOX_BACKUP_RECOVERY_KEYS", _path),
         )
 
     @property
@@ -196,6 +221,21 @@ class Settings:
     def backup_store(self) -> str:
         """URL of the store for backups; the object store unless set."""
         return self.given_backup_store or self.object_store
+
+    @property
+    def backup_postgres_url(self) -> str:
+        """URL by which backups reach the server. Raises `StackNotRunningError`."""
+        return self.given_backup_postgres_url or self.postgres_url
+
+    @property
+    def backup_keys(self) -> Path:
+        """The file of the keys that encrypt backups."""
+        return self.given_backup_keys or self.home / "keys" / "backup-server.json"
+
+    @property
+    def backup_recovery_keys(self) -> Path:
+        """The file of the keys that decrypt backups; it need not exist on a server."""
+        return self.given_backup_recovery_keys or self.home / "keys" / "backup-recovery.json"
 
     @property
     def state_file(self) -> Path:
@@ -330,6 +370,10 @@ def _folder(text: str) -> Path:
     if path.exists() and not path.is_dir():
         raise ValueError(f"is {path}, which is not a folder")
     return path
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
 
 
 def _existing_folder(text: str) -> Path:

@@ -21,7 +21,17 @@ from resources.object_store import ObjectStore
 from resources.settings import PROJECT_ROOT
 
 FOLDERS = [PROJECT_ROOT / "assets" / "comics", PROJECT_ROOT / "assets" / "reference"]
-COLUMNS = ("marketplace", "listing_id", "title", "condition", "price", "currency", "sold_at", "updated_at")
+COLUMNS = (
+    "marketplace",
+    "listing_id",
+    "title",
+    "condition",
+    "price",
+    "currency",
+    "sold_at",
+    "updated_at",
+    "status",
+)
 TABLES = ("publishers", "series", "comics", "pricing_data_normalized", "pricing_data_aggregated")
 RATES = {"GBP": "0.85", "USD": "1.10", "JPY": "160"}
 _ids = itertools.count(1)
@@ -45,7 +55,7 @@ def sale(
 def file_of(sales: list[dict[str, str]]) -> bytes:
     """The sales as a landed CSV file."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(sales)
     return text.getvalue().encode()

@@ -28,6 +28,7 @@ from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
+from tests.backup_cluster import Backups, Cluster, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
 _numbers = itertools.count(1)
@@ -37,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the fault tests; `make faults` sets them higher."""
     parser.addoption("--kills", type=int, default=6, help="kills of the storm (tests/faults)")
     parser.addoption("--seed", type=int, default=1, help="seed of the storm")
+    parser.addoption(
+        "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -164,13 +168,10 @@ def s3_endpoint() -> Iterator[str]:
         server.wait()
 
 
-@pytest.fixture
-def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A bucket of the test's own with a prefix in it; the usual AWS variables lead to it."""
-    import boto3
-
-    variables = {
-        "AWS_ENDPOINT_URL": s3_endpoint,
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """The usual AWS variables, leading to `endpoint`."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -178,7 +179,14 @@ def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
         "AWS_ALLOW_HTTP": "true",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
-    for name, value in variables.items():
+
+
+@pytest.fixture
+def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of the test's own with a prefix in it; the usual AWS variables lead to it."""
+    import boto3
+
+    for name, value in s3_environment(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     bucket = f"longbox-{next(_numbers)}"
     session = boto3.session.Session()
@@ -209,3 +217,18 @@ def _answers(endpoint: str) -> bool:
         return True
     except OSError:
         return False
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A small server of the session's own for the tests of backups."""
+    with running_cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def backups(cluster: Cluster, object_store_url: str, tmp_path: Path) -> Iterator[Backups]:
+    """A repository of the test's own in a local store, with keys."""
+    made = new_backups(cluster, object_store_url, tmp_path)
+    yield made
+    shutil.rmtree(made.scratch, ignore_errors=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from assets.checks import SAMPLE_GROUPS, result_of, spec
 from assets.comics import lineage
@@ -44,7 +45,30 @@ def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -
     assert calendar is not None, "comics has a feed"
     assets = [_matched(system, calendar), _normalised(system, calendar), _aggregated(system, calendar)]
     return dg.Definitions(
-        assets=[*assets, _views(system), _cache(system)], asset_checks=_checks(system, calendar)
+        assets=[*assets, _views(system), _cache(system)],
+        asset_checks=_checks(system, calendar),
+        jobs=[_renormalise_job(system)],
+    )
+
+
+class NormaliseConfig(dg.Config):
+    """How a run normalises."""
+
+    whole_history: bool = Field(
+        default=False,
+        description="Also every record, of any landing day, that other rules than today's made or refused.",
+    )
+
+
+def _renormalise_job(system: System) -> Any:
+    """Materialising past days again does the same for the records that they own; this does it for all at once."""
+    key = dg.AssetKey([system.name, NORMALISED])
+    return dg.define_asset_job(
+        "comics_renormalise",
+        selection=dg.AssetSelection.assets(key).downstream(),
+        config={"ops": {key.to_python_identifier(): {"config": {"whole_history": True}}}},
+        description="After a changed rule: normalises and aggregates again what it changes in the whole history. "
+        "Launch it for one landing day, such as the last.",
     )
 
 
@@ -87,6 +111,7 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
     @retry_passing_faults
     def normalise(
         context: dg.AssetExecutionContext,
+        config: NormaliseConfig,
         database: dg.ResourceParam[Database],
         owner_database: dg.ResourceParam[Database],
     ) -> None:
@@ -94,7 +119,13 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
         from assets.comics.normalise import make_normaliser
 
         normaliser = make_normaliser(system, database, owner_database, context.run.run_id)
-        results = normalise_matched_days(normaliser, database, landing_days(context), context.run.run_id)
+        results = normalise_matched_days(
+            normaliser,
+            database,
+            landing_days(context),
+            context.run.run_id,
+            whole_history=config.whole_history,
+        )
         report_days(context, results, NORMALISED_COUNTS)
         add_live_columns(context, database, (system.name, NORMALISED))
 
@@ -166,7 +197,7 @@ def _cache(system: System) -> dg.AssetsDefinition:
 def _checks(system: System, calendar: dg.DailyPartitionsDefinition) -> list[dg.AssetChecksDefinition]:
     """The checks of the normalised and the aggregated table."""
     normalised, aggregated = dg.AssetKey([system.name, NORMALISED]), dg.AssetKey([system.name, AGGREGATED])
-    rule = "raw versions = normalised + superseded + rejected"
+    rule = "raw versions = normalised + superseded + rejected + deleted"
     sample = f"{SAMPLE_GROUPS} groups, computed anew from all their sales, are equal"
 
     @dg.multi_asset_check(

@@ -30,6 +30,21 @@ class HeldBack:
     outcome: str = "failed"
 
 
+@dataclass(frozen=True)
+class Renormalised:
+    """What changed rules changed in the whole history. Stands beside the results of the days."""
+
+    landing_day: dt.date
+    records: int
+    rows_changed: int
+    rows_deleted: int
+    outcome: str = "complete"
+
+    def counts(self) -> dict[str, int]:
+        """The numbers, by names that no day has."""
+        return {"renormalised_records": self.records, "renormalised_rows_changed": self.rows_changed}
+
+
 def match_days(normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None) -> list[Any]:
     """Match the titles of `days` that did not fail before. Records each day's outcome for `comics/comics`."""
     from assets.comics.normalise import match_comics
@@ -51,9 +66,18 @@ def match_days(normaliser: Any, database: Database, days: Sequence[dt.date], run
 
 
 def normalise_matched_days(
-    normaliser: Any, database: Database, days: Sequence[dt.date], run_id: str | None
+    normaliser: Any,
+    database: Database,
+    days: Sequence[dt.date],
+    run_id: str | None,
+    *,
+    whole_history: bool = False,
 ) -> list[Any]:
-    """Normalise `days` whose titles are matched; the others come back as held back, in order of the days."""
+    """Normalise `days` whose titles are matched; the others come back as held back, in order of the days.
+
+    With `whole_history` also every record, of any landing day, that other rules than today's made or refused; what
+    that changes is noted under the last of `days`.
+    """
     from pipelines.normalisation.engine import normalise_days
 
     ready = days_to_work_on(database, days, asset=NORMALISED, upstream=MATCHED, run_id=run_id)
@@ -61,6 +85,12 @@ def normalise_matched_days(
         HeldBack(day, LongboxError(f"{MATCHED} failed on {day}")) for day in days if day not in set(ready)
     ]
     results = [*normalise_days(normaliser, ready), *held]
-    written = sum(getattr(result, "rows_written", 0) for result in results)
+    if whole_history and ready:
+        again = normaliser.renormalise(max(ready))
+        # first, so that the outcome of the day itself is what stands
+        results.insert(
+            0, Renormalised(again.landing_day, again.records, again.rows_written, again.rows_deleted)
+        )
+    written = sum(getattr(r, "rows_written", 0) + getattr(r, "rows_changed", 0) for r in results)
     refresh_statistics(database, *NORMALISED.split("/"), rows_written=written)
     return sorted(results, key=lambda result: result.landing_day)

@@ -122,11 +122,18 @@ def normalise_sale(row: RawRow, title: Title, rate: UsdRate) -> TargetRow | Reje
     marketplace, record_id, text, condition_text, price, currency, sold_at, sale_date = row
     key = comic_key(title)
     if key is None and not title.is_lot:
-        return Rejected(title.reason or "no_title", f"the title names no comic: {text[:200]!r}")
-    if rate.rate is None:
         return Rejected(
-            rate.reason or NO_RATE, f"{price} {currency} on {sale_date} cannot be given in US dollars"
+            title.reason or "no_title",
+            f"the title names no comic: {text[:200]!r}; correct it at its source and land the sale again",
         )
+    if rate.rate is None:
+        reason = rate.reason or NO_RATE
+        remedy = (
+            "it is priced by itself when rates for that day arrive"
+            if reason == NO_RATE
+            else "write an ISO 4217 code at its source and land the sale again, or load rates of that currency"
+        )
+        return Rejected(reason, f"{price} {currency} on {sale_date} cannot be given in US dollars; {remedy}")
     condition = parse_condition(condition_text, text)
     grade = None if title.is_lot else usable_grade(condition)
     return (

@@ -18,7 +18,7 @@ def upkeep_definitions(catalog: Catalog) -> dg.Definitions:
     """`platform/partitions` over every partitioned table of `catalog`, and its check."""
     key = dg.AssetKey(["platform", "partitions"])
     tables = [(system.name, table.name) for system in catalog.systems.values() for table in system.tables.values()
-              if table.partition is not None and not table.adopt]  # fmt: skip
+              if table.has_partitions_ahead]  # fmt: skip
 
     @dg.asset(
         key=key,

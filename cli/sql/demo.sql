@@ -1,6 +1,5 @@
--- name: aggregate_count
--- How many price statistics there are.
-SELECT count(*) FROM comics.pricing_data_aggregated
+-- name: count_rows
+SELECT count(*) FROM {table}
 
 -- name: most_traded
 -- The comics sold most often, with the median of their single sales in US dollars. Reads every sale: a demo's size.

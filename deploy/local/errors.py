@@ -15,7 +15,7 @@ class AlreadyRunningError(UserError):
 
 
 class MissingServerError(UserError):
-    """No PostgreSQL or Valkey that would do is installed."""
+    """No Valkey or Redis that would do is installed."""
 
 
 class PortTakenError(UserError):

@@ -26,7 +26,6 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.processes import (
     Child,
     ProcessId,
-    RunAs,
     processes_in,
     start,
     stop_left_over,
@@ -34,6 +33,7 @@ from deploy.local.processes import (
     wait_until,
 )
 from deploy.local.state import Home
+from resources.postgres_programs import RunAs
 
 Steps = Sequence[tuple[signal.Signals, float]]
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 import psutil
 
 from deploy.local.errors import StackError
+from resources.postgres_programs import RunAs
 
 POLL_SECONDS = 0.05
 MARK = "LONGBOX_STACK_MEMBER"  # in the environment of every Dagster process of a stack: the path of its home
@@ -57,19 +58,6 @@ class ProcessId:
                 os.killpg(self.pid, number)
             else:
                 os.kill(self.pid, number)
-
-
-@dataclass(frozen=True)
-class RunAs:
-    """The unprivileged user a server runs as when Longbox itself runs as root."""
-
-    uid: int
-    gid: int
-    name: str
-
-    def options(self) -> dict[str, object]:
-        """Arguments for `subprocess`."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
 class Child:

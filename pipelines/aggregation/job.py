@@ -4,9 +4,9 @@ So the table is the same whatever the order of the days and however often they a
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import psycopg
 from psycopg import sql
@@ -57,22 +57,18 @@ class AggregateJob:
 
     def statements(self, connection: Connection) -> Statements:
         """The parts of its SQL, after a look at the tables as they are."""
-        feeds = self.system.feeds_of(self.aggregate.from_)
-        names = {"system": self.system.name, "names": [feed.name for feed in feeds]}
-        ids = tuple(cast(int, row[0]) for row in connection.execute(QUERIES["feed_ids"], names))
-        source = table_shape(connection, self.system.name, self.aggregate.from_)
-        target = table_shape(connection, self.system.name, self.aggregate.name)
-        return Statements(self.system, self.aggregate, source, target, ids)
+        return statements_of(connection, self.system, self.aggregate)
 
     def _problems(self, connection: Connection, statements: Statements, row: Sequence[Any]) -> list[str]:
         width = len(self.aggregate.groups)
         calls = self.aggregate.calls
-        columns = [call.column for call in calls.values() if call.column is not None]
+        columns = [column for call in calls.values() for column in call.columns]
+        order = statements.order_values
         parts = statements.parts() | {"same_group": statements.same_group(row[:width])}
         values = connection.execute(
-            QUERIES.compose("values_of_group", values=_values(columns), **parts), prepare=False
+            QUERIES.compose("values_of_group", values=_values(columns, order), **parts), prepare=False
         ).fetchall()
-        fresh = measure_values(calls, values)
+        fresh = measure_values(calls, values, order_width=len(order))
         name = ", ".join(str(value) for value in row[:width])
         if not values:
             return [f"{self.asset} ({name}): in the table, but there is no such row"]
@@ -81,6 +77,16 @@ class AggregateJob:
             for column, stands in zip(calls, row[width:], strict=True)
             if not same_value(stands, fresh[column])
         ]
+
+
+def statements_of(connection: Connection, system: System, aggregate: Aggregate) -> Statements:
+    """The parts of an aggregate's SQL, after a look at the tables as they are."""
+    feeds = system.feeds_of(aggregate.from_)
+    names = {"system": system.name, "names": [feed.name for feed in feeds]}
+    ids = tuple(cast(int, row[0]) for row in connection.execute(QUERIES["feed_ids"], names))
+    source = table_shape(connection, system.name, aggregate.from_)
+    target = table_shape(connection, system.name, aggregate.name)
+    return Statements(system, aggregate, source, target, ids)
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,31 @@ def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResul
 
     Days whose load failed are left out and recorded as failed. Two runs at once take turns.
     """
+    return recorded_run(job, days, lambda connection, sound: _aggregate(connection, job, sound))
+
+
+class DaysJob(Protocol):
+    """What computes a table from another by landing days."""
+
+    @property
+    def database(self) -> Database: ...
+    @property
+    def run_id(self) -> str | None: ...
+    @property
+    def asset(self) -> str: ...
+    @property
+    def source_asset(self) -> str: ...
+
+
+def recorded_run(
+    job: DaysJob,
+    days: Sequence[dt.date],
+    work: Callable[[Connection, tuple[dt.date, ...]], tuple[int, int, int]],
+) -> AggregateResult:
+    """Do `work` over the days whose load did not fail, in one transaction, and record how each day went.
+
+    `work` returns groups, rows written, rows deleted.
+    """
     with job.database.connection() as connection:
         failed = tuple(sorted(failed_days(connection, job.source_asset, days)))
     sound = tuple(day for day in days if day not in failed)
@@ -110,7 +141,7 @@ def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResul
     try:
         if sound:
             with job.database.connection() as connection:
-                result = _aggregate(connection, job, sound, failed)
+                result = AggregateResult(sound, failed, *work(connection, sound))
     except (LongboxError, psycopg.Error) as error:
         _record(job, sound, "failed", {}, [str(error)])
         raise
@@ -125,10 +156,8 @@ def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResul
     return result
 
 
-def _aggregate(
-    connection: Connection, job: AggregateJob, days: tuple[dt.date, ...], failed: tuple[dt.date, ...]
-) -> AggregateResult:
-    statements = job.statements(connection)
+def touch_groups(connection: Connection, statements: Statements, days: Sequence[dt.date]) -> int:
+    """Lock the computed table for this transaction and list the groups that `days` touched; returns how many."""
     parts = statements.parts()
     connection.execute(QUERIES["lock_relation"], {"relation": statements.relation})
     connection.execute(QUERIES.compose("create_groups", **parts))
@@ -137,10 +166,16 @@ def _aggregate(
         loads = [row[0] for row in connection.execute(QUERIES["loads_of_days"], scope)]
         query = QUERIES.compose("touch_groups", **parts)
         connection.execute(query, {**scope, "loads": loads}, prepare=False)
-    elif not job.system.feeds_of(job.aggregate.from_):
+    elif not statements.system.feeds_of(statements.aggregate.from_):
         connection.execute(QUERIES.compose("touch_all_groups", **parts), prepare=False)
     connection.execute(QUERIES["analyse_groups"])
-    groups = cast(tuple[int], connection.execute(QUERIES["count_groups"]).fetchone())[0]
+    return cast(tuple[int], connection.execute(QUERIES["count_groups"]).fetchone())[0]
+
+
+def _aggregate(connection: Connection, job: AggregateJob, days: Sequence[dt.date]) -> tuple[int, int, int]:
+    statements = job.statements(connection)
+    groups = touch_groups(connection, statements, days)
+    parts = statements.parts()
     written = deleted = 0
     for first, last in _chunks(connection, statements, parts):
         bounded = {**parts, **statements.bounds(first, last)}
@@ -148,7 +183,7 @@ def _aggregate(
         deleted += connection.execute(QUERIES.compose("delete_vanished", **bounded), prepare=False).rowcount
         written += connection.execute(QUERIES.compose("upsert_changed", **bounded), prepare=False).rowcount
         connection.execute(QUERIES["clear_fresh"])
-    return AggregateResult(days, failed, groups, written, deleted)
+    return groups, written, deleted
 
 
 def _chunks(
@@ -160,7 +195,7 @@ def _chunks(
 
 
 def _record(
-    job: AggregateJob,
+    job: DaysJob,
     days: Sequence[dt.date],
     outcome: str,
     counts: Mapping[str, int],
@@ -170,6 +205,7 @@ def _record(
         record_days(connection, job.asset, days, outcome, counts, problems, job.run_id)
 
 
-def _values(columns: Sequence[str]) -> sql.Composable:
-    """The columns as a select list; a group whose only measure is a count has none."""
-    return sql.SQL(", ").join(sql.Identifier("source", name) for name in columns) if columns else sql.SQL("1")
+def _values(columns: Sequence[str], order: Sequence[sql.Composable]) -> sql.Composable:
+    """The columns and what rows are ordered by as a select list; a group whose only measure is a count has none."""
+    values = [*(sql.Identifier("source", name) for name in columns), *order]
+    return sql.SQL(", ").join(values) if values else sql.SQL("1")

@@ -1,7 +1,8 @@
 """An `Aggregate` of the catalogue as the parts of its SQL: groups, measures, bounds, and which rows are current.
 
 Pure: makes SQL, runs nothing. A new measure is an entry in `_MEASURES` (and in the catalogue's list of them); a result
-must not depend on the order of rows, so floats are summed as numeric.
+must not depend on the order of rows, so floats are summed as numeric, and first and last go by the table's `time`,
+equal times by the feed's key (in the C collation, whatever the database's), then by what is said.
 """
 
 import datetime as dt
@@ -14,7 +15,14 @@ from psycopg import sql
 from pipelines.catalog.model import Aggregate, Call, Group, System
 from pipelines.catalog.shape import TableShape
 from pipelines.catalog.statements import type_sql
+from pipelines.catalog.values import bin_minutes
 
+_WEIGHTED: Mapping[str, str] = {
+    "sum": "sum({exact} * {weight})",
+    "mean": "sum({exact} * {weight}) / nullif(sum({weight}) FILTER (WHERE {value} IS NOT NULL), 0)",
+}
+_TEXTS = ("text", "character varying")
+_BIN_ORIGIN = dt.datetime(2000, 1, 1)
 _FLOATS = ("real", "double precision")
 _TIMESTAMPTZ = "timestamp with time zone"
 _MEASURES: Mapping[str, str] = {
@@ -24,6 +32,8 @@ _MEASURES: Mapping[str, str] = {
     "stddev": "stddev_samp({exact})",
     "min": "min({value})",
     "max": "max({value})",
+    "first": "(array_agg({value} ORDER BY {order}) FILTER (WHERE {value} IS NOT NULL))[1]",
+    "last": "(array_agg({value} ORDER BY {order_back}) FILTER (WHERE {value} IS NOT NULL))[1]",
     "median": "percentile_cont(0.5) WITHIN GROUP (ORDER BY {float})",
     "p25": "percentile_cont(0.25) WITHIN GROUP (ORDER BY {float})",
     "p75": "percentile_cont(0.75) WITHIN GROUP (ORDER BY {float})",
@@ -72,7 +82,7 @@ class Statements:
             "fresh_measures": _listed(measures, "fresh"),
             "fresh_columns": _listed(columns, "fresh"),
             "group_numbers": numbers,
-            "group_values": sql.SQL(", ").join(self._group_value(group) for group in self.aggregate.groups),
+            "group_values": sql.SQL(", ").join(self.group_value(group) for group in self.aggregate.groups),
             "numbered_values": self._numbered_values(),
             "measures": sql.SQL(", ").join(self._measures()),
             "time_group": sql.Identifier(time.name) if time else sql.SQL("NULL::date"),
@@ -104,44 +114,82 @@ class Statements:
         conditions: list[sql.Composable] = []
         for group, value in zip(self.aggregate.groups, values, strict=True):
             literal = sql.Literal(value)
-            conditions.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(self._group_value(group), literal))
+            conditions.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(self.group_value(group), literal))
             if group == self.time_group:
                 conditions.append(self.bounds(value, value)["within"])
         return sql.SQL(" AND ").join(conditions)
 
-    def _group_value(self, group: Group) -> sql.Composable:
+    def group_value(self, group: Group) -> sql.Composable:
+        """The value of a group's column, from a row of `source`."""
         column = sql.Identifier("source", group.column)
         if group.bucket is None:
             return column
+        minutes = bin_minutes(group.bucket)
+        if minutes is not None and " " in group.bucket:
+            origin = _literal(_BIN_ORIGIN, self.source.column(group.column).base_type_name)
+            return sql.SQL("date_bin({}, {}, {})").format(
+                sql.Literal(dt.timedelta(minutes=minutes)), column, origin
+            )
         cut = sql.SQL("date_trunc({}, {})").format(sql.Literal(group.bucket), column)
-        return cut if group.bucket == "hour" else sql.SQL("({})::date").format(cut)
+        return sql.SQL("({})::date").format(cut) if minutes is None else cut
 
     def _numbered_values(self) -> sql.Composed:
         # Numbered, as a group may be called like another column of the source.
         values = [
-            sql.SQL("{} AS {}").format(self._group_value(group), _number("group", index))
+            sql.SQL("{} AS {}").format(self.group_value(group), _number("group", index))
             for index, group in enumerate(self.aggregate.groups)
         ]
         values += [
-            sql.SQL("{} AS {}").format(sql.Identifier("source", call.column), _number("value", index))
+            sql.SQL("{} AS {}").format(sql.Identifier("source", column), _number(kind, index))
             for index, call in enumerate(self.aggregate.calls.values())
-            if call.column is not None
+            for kind, column in zip(("value", "weight"), call.columns, strict=False)
+        ]
+        values += [
+            sql.SQL("{} AS {}").format(value, _number("order", index))
+            for index, value in enumerate(self.order_values)
         ]
         return sql.SQL(", ").join(values)
 
     def _measures(self) -> Iterable[sql.Composable]:
         for index, (name, call) in enumerate(self.aggregate.calls.items()):
-            yield self._measure(_number("value", index), call, self.target.column(name).type_name)
+            yield self._measure(index, call, self.target.column(name).type_name)
 
-    def _measure(self, value: sql.Identifier, call: Call, type_name: str) -> sql.Composable:
+    def _measure(self, index: int, call: Call, type_name: str) -> sql.Composable:
         if call.column is None:
             return sql.SQL("count(*)")
-        is_float = self.source.column(call.column).base_type_name in _FLOATS
-        as_float = sql.SQL("{}::float8").format(value)
-        exact = sql.SQL("{}::numeric").format(as_float if is_float else value)
-        # The texts are this module's own.
-        measure = sql.SQL(_MEASURES[call.function]).format(value=value, exact=exact, float=as_float)
-        return sql.SQL("({})::{}").format(measure, type_sql(type_name))
+        value = _number("value", index)
+        order = [_number("order", number) for number in range(len(self.order_values))]
+        parts = {
+            "value": value, "exact": self._exact(value, call.column), "float": sql.SQL("{}::float8").format(value),
+            "order": sql.SQL(", ").join(order),
+            "order_back": sql.SQL(", ").join(sql.SQL("{} DESC").format(each) for each in order),
+        }  # fmt: skip
+        text = _MEASURES[call.function]  # the texts are this module's own
+        if call.weight is not None:
+            text = _WEIGHTED[call.function]
+            parts["weight"] = self._exact(_number("weight", index), call.weight)
+        return sql.SQL("({})::{}").format(sql.SQL(text).format(**parts), type_sql(type_name))
+
+    def _exact(self, value: sql.Identifier, column: str) -> sql.Composable:
+        is_float = self.source.column(column).base_type_name in _FLOATS
+        return sql.SQL("{}::float8::numeric" if is_float else "{}::numeric").format(value)
+
+    @property
+    def order_values(self) -> tuple[sql.Composable, ...]:
+        """What rows are put in order by for `first` and `last`: time, the feed's key, the version; () if none asks."""
+        asking = [call.column for call in self.aggregate.calls.values() if call.function in ("first", "last")]
+        if not asking:
+            return ()
+        feeds = self.system.feeds_of(self.aggregate.from_)
+        key = feeds[0].key if len(feeds) == 1 else ()
+        versions = ("key_hash", "content_hash") if feeds else ()
+        columns = dict.fromkeys([self.system.tables[self.aggregate.from_].time, *key, *versions, *asking])
+        return tuple(self._ordered(name) for name in columns if name is not None)
+
+    def _ordered(self, column: str) -> sql.Composable:
+        name = sql.Identifier("source", column)
+        is_text = self.source.column(column).base_type_name in _TEXTS
+        return sql.SQL('{} COLLATE "C"').format(name) if is_text else name
 
     def _placed(self) -> sql.Composable:
         time = self.system.tables[self.aggregate.from_].time
@@ -167,8 +215,9 @@ def _end_of(last: Any, bucket: str | None) -> Any:
     """The first moment after the group that begins at `last`; None for a group that is one moment."""
     if bucket is None:
         return None
-    if bucket == "hour":
-        return last + dt.timedelta(hours=1)
+    minutes = bin_minutes(bucket)
+    if minutes is not None:
+        return last + dt.timedelta(minutes=minutes)
     days = {"day": 1, "week": 7}
     if bucket in days:
         return last + dt.timedelta(days=days[bucket])
@@ -178,9 +227,11 @@ def _end_of(last: Any, bucket: str | None) -> Any:
 
 def _literal(value: Any, type_name: str) -> sql.Literal:
     """`value` in the column's own type: the planner compares constants of that type alone with partition bounds."""
-    if type_name == "date" or isinstance(value, dt.datetime):
-        return sql.Literal(value)
     zone = dt.UTC if type_name == _TIMESTAMPTZ else None
+    if isinstance(value, dt.datetime):
+        return sql.Literal(value.replace(tzinfo=zone) if value.tzinfo is None else value)
+    if type_name == "date":
+        return sql.Literal(value)
     return sql.Literal(dt.datetime(value.year, value.month, value.day, tzinfo=zone))
 
 

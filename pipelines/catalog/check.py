@@ -11,13 +11,15 @@ from pipelines.catalog.consistency import (
     Types,
     check_aggregate,
     check_feed,
+    check_gaps,
     check_table_columns,
 )
 from pipelines.catalog.document import Document, read_document
 from pipelines.catalog.errors import Problem, suggest
-from pipelines.catalog.model import Catalog, Feed, System, Table
+from pipelines.catalog.model import Catalog, Feed, Gaps, System, Table
 from pipelines.catalog.shape import TableShape, table_shapes
 from pipelines.catalog.types import SUPPORTED_TYPES, known_type
+from pipelines.catalog.views import view_state
 from resources.database import Connection
 
 
@@ -39,6 +41,10 @@ def check_against_database(connection: Connection, catalog: Catalog) -> list[Pro
             if name not in shapes:
                 message = f"the aggregate {name!r} has no table in the database"
                 document.report(("aggregates", name), message, "run `longbox migrate`")
+        for gaps in system.gaps.values():
+            _check_gaps(document, system, gaps, shapes)
+        for name in system.views:
+            _check_view(connection, document, system, name)
         problems.extend(document.problems)
     return problems
 
@@ -82,6 +88,28 @@ def _check_table(document: Document, system: System, table: Table, shapes: Mappi
             f"declare `time: {shape.partition_by[0]}` and `partition:`, so that partitions are made ahead"
         )
         document.report(path, f"the table is partitioned by {', '.join(shape.partition_by)}", remedy)
+
+
+def _check_gaps(document: Document, system: System, gaps: Gaps, shapes: Mapping[str, TableShape]) -> None:
+    path = ("gaps", gaps.name)
+    source = shapes.get(gaps.from_)
+    if source is not None:
+        check_gaps(document, path, gaps, system.tables[gaps.from_], _kinds(source))
+    if gaps.name not in shapes:
+        document.report(
+            path, f"the gaps {gaps.name!r} have no table in the database", "run `longbox migrate`"
+        )
+
+
+def _check_view(connection: Connection, document: Document, system: System, name: str) -> None:
+    state = view_state(connection, system.name, name)
+    path = ("views", name)
+    if state is None:
+        message = f"there is no materialised view {system.name}.{name} in the database"
+        document.report(path, message, f"make it in a migration in {system.folder / 'migrations'}")
+    elif not state.has_key:
+        remedy = "add `CREATE UNIQUE INDEX` over plain columns, without WHERE, in a migration"
+        document.report(path, "the view has no unique index, which refreshing without blocking needs", remedy)
 
 
 def _check_feed(document: Document, feed: Feed, shape: TableShape) -> None:

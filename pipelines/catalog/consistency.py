@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 
 from pipelines.catalog.document import Document
 from pipelines.catalog.errors import YamlPath, suggest
-from pipelines.catalog.model import Aggregate, Feed, System, Table
+from pipelines.catalog.model import Aggregate, Feed, Gaps, System, Table
 from pipelines.catalog.types import ColumnType, Kind, known_type
+from pipelines.catalog.values import bin_minutes
 
 LINEAGE_COLUMN_NAMES = ("key_hash", "content_hash", "landing_day", "load_id", "line", "loaded_at")
 SURROGATE_KEY = "raw_id"
 COMPUTED_AT = "computed_at"
+GAP_COLUMNS = ("gap_from", "gap_to", "missing_count", COMPUTED_AT)
 
 Types = Mapping[str, ColumnType | None]
 
@@ -43,6 +45,9 @@ def check_system(system: System, declared: Mapping[str, frozenset[str]], documen
             _check_table_name(document, (*path, "from"), aggregate.from_, declared["tables"])
         else:
             check_aggregate(document, path, aggregate, source_types(system, source))
+            _check_order(document, path, aggregate, source)
+    _check_gaps(document, system, declared)
+    _check_views(document, system, declared)
     return system.model_copy(update={"feeds": feeds})
 
 
@@ -110,7 +115,7 @@ def _check_measure(document: Document, path: YamlPath, function: str, column: st
             document.report(
                 path, f"column {column!r} is {kind.name}, which has no {function}", "count it instead"
             )
-    elif function not in ("count", "count_distinct") and not kind.is_number:
+    elif function not in ("count", "count_distinct", "first", "last") and not kind.is_number:
         document.report(
             path, f"column {column!r} is {kind.name}, not a number", f"{function} needs a number column"
         )
@@ -122,7 +127,7 @@ def _check_bucket(document: Document, path: YamlPath, bucket: str, column: str, 
         document.report(
             path, f"column {column!r} is {kind.name}, not a time", f"{bucket} needs a date or timestamptz"
         )
-    elif bucket == "hour" and kind.kind is Kind.DATE:
+    elif bin_minutes(bucket) is not None and kind.kind is Kind.DATE:
         document.report(
             path, f"column {column!r} is a date and has no hours", "use day, or a timestamptz column"
         )
@@ -210,6 +215,9 @@ def _check_lifecycle(document: Document, path: YamlPath, table: Table) -> None:
         document.report(
             (*path, "partition"), "partition without time", "add `time:`, the column to partition by"
         )
+    if table.partitions_ahead is not None and not table.partition:
+        remedy = "add `partition:`, how long each of them is, or take `partitions_ahead` out"
+        document.report((*path, "partitions_ahead"), "partitions_ahead without partition", remedy)
     if table.time is None and life.keep:
         document.report(
             (*where, "keep"), "keep without time", "add `time:`, the column that says how old a row is"
@@ -250,7 +258,37 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
         kind = check_column(document, (*path, "revision"), feed.revision, types, feed.table)
         if kind is not None:
             _check_revision(document, (*path, "revision"), feed.revision, kind)
+    _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
+    _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)
+
+
+def _check_may_be_missing(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    for i, column in enumerate(feed.may_be_missing):
+        check_column(document, (*path, i), column, types, feed.table)
+        if column in (*feed.key, *feed.require):
+            remedy = "take it out here, or out of `require:`"
+            document.report((*path, i), f"column {column!r} is required", remedy)
+
+
+def _check_deletions(document: Document, path: YamlPath, feed: Feed) -> None:
+    """Report a mark of deletion that no file can carry, or that says nothing of which record is meant."""
+    if feed.deletions is None:
+        return
+    landed = feed.deletions.column
+    column = feed.columns.get(landed, landed)
+    if not feed.key:
+        document.report(
+            path, "a deletion without a key deletes nothing", "add `key:`, the columns of a record"
+        )
+    names = [name for name, target in feed.columns.items() if target == landed]
+    if names and landed not in feed.columns:
+        remedy = f"write `column: {names[0]}`, as the files do"
+        document.report((*path, "column"), f"the files call {landed!r} {names[0]!r}", remedy)
+    if column in (*feed.key, feed.revision):
+        remedy = "name the column whose value says that the record is deleted"
+        role = "the revision" if column == feed.revision else "part of the key"
+        document.report((*path, "column"), f"column {column!r} is {role}", remedy)
 
 
 def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
@@ -306,7 +344,74 @@ def check_aggregate(document: Document, path: YamlPath, aggregate: Aggregate, ty
         if name in names or name == COMPUTED_AT:
             remedy = "Longbox adds it" if name == COMPUTED_AT else "it is a column of `by:`"
             document.report(where, f"the column {name!r} is taken", f"choose another name: {remedy}")
-        if call.column is not None:
-            kind = check_column(document, where, call.column, types, aggregate.from_)
+        for column in call.columns:
+            kind = check_column(document, where, column, types, aggregate.from_)
             if kind is not None:
-                _check_measure(document, where, call.function, call.column, kind)
+                _check_measure(document, where, call.function, column, kind)
+
+
+def _check_order(document: Document, path: YamlPath, aggregate: Aggregate, source: Table) -> None:
+    """Report a first or last of rows that nothing puts in an order."""
+    for name, call in aggregate.calls.items():
+        if call.function in ("first", "last") and source.time is None:
+            message = f"{call.function} needs an order, and the table {source.name!r} has no time"
+            document.report(
+                (*path, "measures", name), message, "give the table its `time:`, or use min or max"
+            )
+
+
+def check_gaps(document: Document, path: YamlPath, gaps: Gaps, source: Table, types: Types | None) -> None:
+    """Report a series of columns that the table does not have, or over a time that does not know its step."""
+    for i, column in enumerate(gaps.by):
+        check_column(document, (*path, "by", i), column, types, gaps.from_)
+        if column in GAP_COLUMNS:
+            document.report(
+                (*path, "by", i), f"the column {column!r} is taken", "Longbox adds it; rename yours"
+            )
+    if source.time is None:
+        message = f"a series needs times, and the table {source.name!r} has no time"
+        document.report((*path, "from"), message, "give the table its `time:`, the column that says when")
+        return
+    kind = None if types is None else types.get(source.time)
+    if kind is not None:
+        _check_bucket(document, (*path, "every"), gaps.every, source.time, kind)
+
+
+def _check_gaps(document: Document, system: System, declared: Mapping[str, frozenset[str]]) -> None:
+    for name, gaps in system.gaps.items():
+        path = ("gaps", name)
+        if name in declared["tables"] | declared["aggregates"]:
+            document.report(path, f"there is also a table {name!r}", "give the gaps a name of their own")
+        source = system.tables.get(gaps.from_)
+        if source is None:
+            _check_table_name(document, (*path, "from"), gaps.from_, declared["tables"])
+        else:
+            check_gaps(document, path, gaps, source, source_types(system, source))
+
+
+def _check_views(document: Document, system: System, declared: Mapping[str, frozenset[str]]) -> None:
+    """Report a view whose name is taken, or that is refreshed after what is not there or after itself."""
+    tables = declared["tables"] | declared["aggregates"] | declared["gaps"]
+    known = tables | declared["views"]
+    for name, view in system.views.items():
+        path = ("views", name)
+        if name in tables:
+            document.report(path, f"there is also a table {name!r}", "give the view a name of its own")
+        for i, other in enumerate(view.after):
+            if other not in known:
+                remedy = suggest(other, known, noun="table or view")
+                document.report((*path, "after", i), f"there is no table or view {other!r}", remedy)
+        if name in _read_by(system, name):
+            document.report((*path, "after"), f"the view {name!r} waits for itself", "break the circle")
+
+
+def _read_by(system: System, view: str) -> set[str]:
+    """Everything that a view is refreshed after, views of views included."""
+    found: set[str] = set()
+    waiting = list(system.views[view].after)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(system.views[name].after if name in system.views else ())
+    return found

@@ -15,7 +15,7 @@ from pipelines.catalog.check import reader_of, types_in_database
 from pipelines.catalog.consistency import LINEAGE_COLUMN_NAMES, SURROGATE_KEY
 from pipelines.catalog.document import Document
 from pipelines.catalog.errors import CatalogError, Problem, YamlPath, format_path
-from pipelines.catalog.model import Aggregate, Catalog, System, Table
+from pipelines.catalog.model import Aggregate, Catalog, Gaps, System, Table
 from pipelines.catalog.shape import ColumnShape, TableShape, table_shapes
 from pipelines.catalog.statements import (
     LINEAGE_COLUMNS,
@@ -23,8 +23,9 @@ from pipelines.catalog.statements import (
     aggregate_definitions,
     column_definitions,
     comment_statements,
-    create_aggregate_statements,
+    create_computed_statements,
     create_table_statements,
+    gap_definitions,
     primary_key,
     type_sql,
 )
@@ -42,7 +43,7 @@ class TableBusyError(RetryableError):
 
 
 def apply_declared_tables(connection: Connection, catalog: Catalog) -> list[str]:
-    """Create missing generated tables and aggregates, add columns that were added; returns what was done.
+    """Create missing generated tables, aggregates and gaps, add columns that were added; returns what was done.
 
     Run as longbox_owner, after migrations (an aggregate's types come from its source). Works in one
     transaction (a savepoint of the caller's if there is one). Waits at most 5 s for each lock, then raises
@@ -54,7 +55,8 @@ def apply_declared_tables(connection: Connection, catalog: Catalog) -> list[str]
     with connection.transaction():
         before = connection.execute(_SQL["limit_waiting"]).fetchone()
         for _, system in sorted(catalog.systems.items()):
-            if any(table.is_generated for table in system.tables.values()) or system.aggregates:
+            makes_tables = any(table.is_generated for table in system.tables.values())
+            if makes_tables or system.aggregates or system.gaps:
                 change = _SystemChange(connection, system)
                 done.extend(change.run())
                 problems.extend(change.document.problems)
@@ -85,6 +87,8 @@ class _SystemChange:
         shapes = table_shapes(self._connection, self._system.name)
         for name, aggregate in sorted(self._system.aggregates.items()):
             self._bring_aggregate(aggregate, shapes.get(aggregate.from_), shapes.get(name))
+        for name, gaps in sorted(self._system.gaps.items()):
+            self._bring_gaps(gaps, shapes.get(gaps.from_), shapes.get(name))
         return self._done
 
     def _bring_table(self, table: Table, shape: TableShape | None) -> None:
@@ -112,28 +116,17 @@ class _SystemChange:
         self, aggregate: Aggregate, source: TableShape | None, shape: TableShape | None
     ) -> None:
         path: YamlPath = ("aggregates", aggregate.name)
-        if source is None:
-            message = f"the table {aggregate.from_!r} it is computed from is not in the database"
-            self.document.report((*path, "from"), message, "run its migrations first (`longbox migrate`)")
-            return
-        types = types_in_database(source)
-        missing = [
-            name
-            for name in (
-                *(group.column for group in aggregate.groups),
-                *(c.column for c in aggregate.calls.values()),
-            )
-            if name is not None and name not in types
-        ]
-        if missing:
-            message = f"table {aggregate.from_!r} has no column {_listed(missing)} in the database"
-            self.document.report(
-                path, message, "correct the name, or make the column first (`longbox migrate`)"
-            )
+        groups = [group.column for group in aggregate.groups]
+        read = [*groups, *(column for call in aggregate.calls.values() for column in call.columns)]
+        types = self._types_read(path, aggregate.from_, source, read)
+        if types is None:
             return
         definitions = aggregate_definitions(aggregate, types)
         if shape is None:
-            statements = create_aggregate_statements(self._system, aggregate, types)
+            key = [group.name for group in aggregate.groups]
+            statements = create_computed_statements(
+                self._system.name, aggregate.name, aggregate.description, key, definitions
+            )
             self._execute(path, statements, f"created aggregate {self._name(aggregate.name)}")
         elif self._is_table(path, shape):
             added = self._bring_columns((*path, "measures"), definitions, shape, undeclared_ok=set())
@@ -142,6 +135,38 @@ class _SystemChange:
                     f"{self._name(aggregate.name)}: materialise its days again to fill {_listed(added)}"
                 )
             self._bring_comments(path, aggregate.description, definitions, shape)
+
+    def _bring_gaps(self, gaps: Gaps, source: TableShape | None, shape: TableShape | None) -> None:
+        path: YamlPath = ("gaps", gaps.name)
+        types = self._types_read(path, gaps.from_, source, gaps.by)
+        if types is None:
+            return
+        definitions = gap_definitions(gaps, types)
+        if shape is None:
+            statements = create_computed_statements(
+                self._system.name, gaps.name, gaps.description, [*gaps.by, "gap_from"], definitions
+            )
+            self._execute(path, statements, f"created table of gaps {self._name(gaps.name)}")
+        elif self._is_table(path, shape):
+            self._bring_columns((*path, "by"), definitions, shape, undeclared_ok=set())
+            self._bring_comments(path, gaps.description, definitions, shape)
+
+    def _types_read(
+        self, path: YamlPath, table: str, source: TableShape | None, columns: Iterable[str]
+    ) -> Mapping[str, str] | None:
+        """The types of the table that is computed from; None, and a report, if it or a column is not there."""
+        if source is None:
+            message = f"the table {table!r} it is computed from is not in the database"
+            self.document.report((*path, "from"), message, "run its migrations first (`longbox migrate`)")
+            return None
+        types = types_in_database(source)
+        missing = [name for name in columns if name not in types]
+        if missing:
+            message = f"table {table!r} has no column {_listed(missing)} in the database"
+            remedy = "correct the name, or make the column first (`longbox migrate`)"
+            self.document.report(path, message, remedy)
+            return None
+        return types
 
     def _bring_columns(
         self,
@@ -257,7 +282,7 @@ class _SystemChange:
         self.document.report(path, message, f"{instead}, or {self._remedy(path)}")
 
     def _remedy(self, path: YamlPath) -> str:
-        if path[0] == "aggregates":
+        if path[0] in ("aggregates", "gaps"):
             name = self._name(str(path[1]))
             return f"drop the table {name}, run `longbox migrate` and materialise its days again (nothing is lost)"
         return f"make the change in a migration in {self._system.folder / 'migrations'}"

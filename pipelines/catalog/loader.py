@@ -20,12 +20,15 @@ from pipelines.catalog.model import (
     CacheEntry,
     Catalog,
     Column,
+    Deletions,
     Feed,
     Freshness,
+    Gaps,
     Lifecycle,
     Rule,
     System,
     Table,
+    View,
 )
 from resources.errors import UserError
 from resources.settings import PROJECT_ROOT, Settings
@@ -35,12 +38,15 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "feeds": Feed,
     "tables": Table,
     "aggregates": Aggregate,
+    "gaps": Gaps,
+    "views": View,
     "cache": CacheEntry,
 }
 _INNER: Mapping[str, type[BaseModel]] = {
     "lifecycle": Lifecycle,
     "freshness": Freshness,
     "rules": Rule,
+    "deletions": Deletions,
     "columns": Column,
 }
 HIDDEN = frozenset({"system", "name", "table_columns"})  # fields of parts that are filled in, not written
@@ -48,6 +54,8 @@ _INDISPENSABLE = {
     "Feed": {"name", "table"},
     "Table": {"name", "columns", "time", "partition", "adopt", "primary_key"},
     "Aggregate": {"name", "from", "by"},
+    "Gaps": {"name", "from", "by", "every"},
+    "View": {"name", "after"},
     "CacheEntry": {"name"},
 }
 _TOP_LEVEL = ("system", "description", *SECTIONS)

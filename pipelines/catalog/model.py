@@ -51,6 +51,15 @@ class Rule(_Declared):
         return {name: bound for name in names if (bound := getattr(self, name)) is not None}
 
 
+class Deletions(_Declared):
+    """How a feed says that a record is no longer: a row that carries this mark, whatever its case, is a tombstone."""
+
+    column: values.LandedName
+    """The column as the files name it; the table need not have it."""
+    one_of: values.Words
+    """The values in it that mean deleted."""
+
+
 class Feed(_Declared):
     """Files that land day by day in `landing/<system>/<feed>/<YYYY-MM-DD>/` and are loaded into one table."""
 
@@ -74,6 +83,10 @@ class Feed(_Declared):
     """The first landing day."""
     revision: values.ColumnName | None = None
     """Table column (timestamptz or integer) that orders the versions of a record; else the last landed wins."""
+    deletions: Deletions | None = None
+    """Which rows delete their record, as in `{column: status, one_of: [deleted]}`; key and revision suffice."""
+    may_be_missing: values.ColumnNames = ()
+    """Table columns that files may leave out without being taken for renamed."""
     derive: dict[values.ColumnName, values.Derivation] = {}
     """Table columns computed from others, such as `sale_date: utc_date(sold_at)`."""
     formats: dict[values.ColumnName, values.TimeFormat] = {}
@@ -178,6 +191,14 @@ class Table(_Declared):
     """How old its newest data may be."""
     adopt: StrictBool = False
     """An existing table of yours: used as it is, its DDL left alone."""
+    partitions_ahead: StrictBool | None = None
+    """Whether Longbox makes the partitions to come. Left out: yes, but not those of an adopted table."""
+
+    @property
+    def has_partitions_ahead(self) -> bool:
+        """Whether `keep_ahead` looks after it."""
+        wanted = not self.adopt if self.partitions_ahead is None else self.partitions_ahead
+        return self.partition is not None and wanted
 
     @property
     def is_generated(self) -> bool:
@@ -192,21 +213,31 @@ class Table(_Declared):
 
 @dataclass(frozen=True)
 class Call:
-    """`function(column)` as `derive`, `by` and `measures` write it; `column` is None for a bare `count`."""
+    """`function(column)` as `derive`, `by` and `measures` write it; `column` is None for a bare `count`.
+
+    `weight` is the second column of `mean(price, weight=quantity)`.
+    """
 
     function: str
     column: str | None
+    weight: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Call":
         """Take apart a text that `values` has already checked."""
         function, _, rest = text.partition("(")
-        return cls(function.strip(), rest.rstrip(") ").strip() or None)
+        column, _, weight = rest.rstrip(") ").partition(", weight=")
+        return cls(function.strip(), column.strip() or None, weight.strip() or None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return tuple(name for name in (self.column, self.weight) if name is not None)
 
 
 @dataclass(frozen=True)
 class Group:
-    """One column of an aggregate's key: the source column, cut to `bucket` (hour, day, ...) if there is one."""
+    """One column of an aggregate's key: the source column, cut to `bucket` (hour, 5 minutes, ...) if there is one."""
 
     name: str
     column: str
@@ -222,9 +253,12 @@ class Aggregate(_Declared):
     from_: values.TableName = Field(alias="from")
     """The table of this system it is computed from."""
     by: values.GroupColumns
-    """Columns of a group, each a column name or `{name: hour(column)}` (hour, day, week, month, quarter, year)."""
+    """Columns of a group, each a column name or `{name: hour(column)}`: minute, hour, day, week, month, quarter, year,
+    or a number of minutes or hours that divides a day, as in `5 minutes(column)`."""
     measures: dict[values.NewColumnName, values.MeasureText] = Field(min_length=1)
-    """Column: `count`, or sum, mean, median, min, max, stddev, p25, p75, p95, p99 or count_distinct of a column."""
+    """Column: `count`, or sum, mean, median, min, max, stddev, p25, p75, p95, p99, count_distinct, first or last of a
+    column. `mean(price, weight=quantity)` and `sum(...)` take a weight; first and last go by the table's `time`, equal
+    times by the feed's key."""
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -243,6 +277,37 @@ class Aggregate(_Declared):
     def calls(self) -> Mapping[str, Call]:
         """`measures` taken apart: output column -> function and source column."""
         return {name: Call.parse(text) for name, text in self.measures.items()}
+
+
+class View(_Declared):
+    """A materialised view that a migration makes: refreshed after what it reads, without blocking its readers."""
+
+    name: values.TableName = Field(exclude=True)
+    description: str = ""
+    """What a row is, in plain words."""
+    after: values.ColumnNames = Field(min_length=1)
+    """The tables, aggregates and views of this system that it reads: it is refreshed once they are done."""
+
+
+class Gaps(_Declared):
+    """A table of the gaps in a series: stretches where a row is missing, kept exact when late rows close them."""
+
+    name: values.TableName = Field(exclude=True)
+    description: str = ""
+    """What the series is, in plain words."""
+    from_: values.TableName = Field(alias="from")
+    """The table of this system whose rows are the series; its `time` is when."""
+    by: values.ColumnNames = Field(min_length=1)
+    """Columns that tell one series from another, such as [symbol]. A row without a value in one is in no series."""
+    every: values.Step
+    """A row is expected in each such step of UTC, without breaks, from the series' first row to its last."""
+
+    def steps(self, time: str) -> Aggregate:
+        """The steps of the series over its table's `time`, as groups: a landing day touches them as those of any."""
+        return Aggregate.model_construct(
+            name=self.name, from_=self.from_, measures={"missing_count": "count"},
+            by=(*self.by, {"gap_from": f"{self.every}({time})"}),
+        )  # fmt: skip
 
 
 class CacheEntry(_Declared):
@@ -266,6 +331,8 @@ class System(_Declared):
     feeds: dict[str, Feed] = {}
     tables: dict[str, Table] = {}
     aggregates: dict[str, Aggregate] = {}
+    gaps: dict[str, Gaps] = {}
+    views: dict[str, View] = {}
     cache: dict[str, CacheEntry] = {}
 
     @property

@@ -168,13 +168,13 @@ def keep_ahead(
     """Make, for every partitioned table, the period before `now`'s, its own and the next ones; returns `schema.name`s.
 
     `ahead_periods` overrides `AHEAD_PERIODS` (three months, 14 days, ...). Adopted tables are left to their
-    owners.
+    owners unless they say `partitions_ahead: true`.
     """
     today = now.astimezone(datetime.UTC).date()
     made: list[str] = []
     for system in catalog.systems.values():
         for table in system.tables.values():
-            if table.partition is None or table.adopt:
+            if table.partition is None or not table.has_partitions_ahead:
                 continue
             ahead = AHEAD_PERIODS[table.partition] if ahead_periods is None else ahead_periods
             days = [span.lower for span in spans_around(today, table.partition, behind=1, ahead=ahead)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines.catalog import values
 from pipelines.catalog.loader import HIDDEN, SECTIONS
-from pipelines.catalog.model import Aggregate, CacheEntry, Feed, Table
+from pipelines.catalog.model import Aggregate, CacheEntry, Feed, Gaps, Table, View
 from pipelines.catalog.types import SUPPORTED_TYPES
 from resources.settings import PROJECT_ROOT
 
@@ -36,6 +36,10 @@ class SystemFile(BaseModel):
     """Tables, by name."""
     aggregates: dict[values.TableName, Aggregate] = {}
     """Tables computed from others, by name."""
+    gaps: dict[values.TableName, Gaps] = {}
+    """Tables of the gaps in a series, by name."""
+    views: dict[values.TableName, View] = {}
+    """Materialised views made by migrations, by name."""
     cache: dict[values.Name, CacheEntry] = {}
     """Kinds of values kept in Redis, by name."""
 

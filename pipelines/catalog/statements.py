@@ -6,14 +6,15 @@ partitions
 (https://www.postgresql.org/docs/18/ddl-partitioning.html#DDL-PARTITIONING-DECLARATIVE-LIMITATIONS).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
 from pipelines.catalog.consistency import COMPUTED_AT, LINEAGE_COLUMN_NAMES, SURROGATE_KEY
-from pipelines.catalog.model import Aggregate, Call, Column, Group, System, Table
+from pipelines.catalog.model import Aggregate, Call, Column, Gaps, Group, System, Table
 from pipelines.catalog.types import known_type
+from pipelines.catalog.values import bin_minutes
 from resources.sql import Queries
 
 _SQL = Queries.of("pipelines.catalog")
@@ -141,12 +142,24 @@ def aggregate_definitions(aggregate: Aggregate, source: Mapping[str, str]) -> tu
     return (*groups, *measures, _COMPUTED_AT)
 
 
-def create_aggregate_statements(
-    system: System, aggregate: Aggregate, source: Mapping[str, str]
+def gap_definitions(gaps: Gaps, source: Mapping[str, str]) -> tuple[ColumnDefinition, ...]:
+    """The columns of a table of gaps. `source`: as in `aggregate_definitions`."""
+    step = f"steps of {gaps.every}"
+    own = [ColumnDefinition(name, source[name], is_nullable=False) for name in gaps.by]
+    return (
+        *own,
+        ColumnDefinition("gap_from", _TIMESTAMPTZ, False, description=f"First missing of the {step}."),
+        ColumnDefinition("gap_to", _TIMESTAMPTZ, False, description="First step that is there again."),
+        ColumnDefinition("missing_count", "bigint", False, description=f"Missing {step}."),
+        _COMPUTED_AT,
+    )
+
+
+def create_computed_statements(
+    system: str, table: str, description: str, key: Iterable[str], columns: Sequence[ColumnDefinition]
 ) -> list[sql.Composed]:
-    """The statements that make an aggregate's table. `source`: as in `aggregate_definitions`."""
-    name = sql.Identifier(system.name, aggregate.name)
-    columns = aggregate_definitions(aggregate, source)
+    """The statements that make the table of an aggregate or of gaps: one row for each value of `key`."""
+    name = sql.Identifier(system, table)
     return [
         _SQL.compose(
             "create_table",
@@ -154,10 +167,8 @@ def create_aggregate_statements(
             definitions=sql.SQL(", ").join(column.as_sql() for column in columns),
             partitioning=sql.SQL(""),
         ),
-        _SQL.compose(
-            "create_group_index", table=name, columns=_identifiers(group.name for group in aggregate.groups)
-        ),
-        *comment_statements(system.name, aggregate.name, aggregate.description, columns),
+        _SQL.compose("create_group_index", table=name, columns=_identifiers(key)),
+        *comment_statements(system, table, description, columns),
     ]
 
 
@@ -201,17 +212,18 @@ def _default_sql(column: Column) -> sql.Composable | None:
 
 
 def _group_type(group: Group, source: Mapping[str, str]) -> str:
-    return source[group.column] if group.bucket in (None, "hour") else "date"
+    return source[group.column] if group.bucket is None or bin_minutes(group.bucket) else "date"
 
 
 def _measure_type(call: Call, source: Mapping[str, str]) -> str:
     if call.column is None or call.function == "count_distinct":
         return "bigint"
     type_name = source[call.column]
-    if call.function in ("min", "max"):
+    if call.function in ("min", "max", "first", "last"):
         return type_name
-    kind = known_type(type_name)
-    return "double precision" if kind and kind.base in ("real", "double precision") else "numeric"
+    kinds = [known_type(source[column]) for column in call.columns]
+    is_float = any(kind and kind.base in ("real", "double precision") for kind in kinds)
+    return "double precision" if is_float else "numeric"
 
 
 def _group_text(group: Group) -> str:
@@ -219,7 +231,8 @@ def _group_text(group: Group) -> str:
 
 
 def _measure_text(call: Call) -> str:
-    return "Number of rows." if call.column is None else f"{call.function} of {call.column}."
+    weighted = f", weighted by {call.weight}" if call.weight else ""
+    return "Number of rows." if call.column is None else f"{call.function} of {call.column}{weighted}."
 
 
 def _identifiers(names: Iterable[str]) -> sql.Composed:

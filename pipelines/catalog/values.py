@@ -20,12 +20,20 @@ from pipelines.catalog.periods import DURATION_PATTERN, PERIOD_PATTERN, Period, 
 from pipelines.catalog.types import SUPPORTED_TYPES, parse_type
 
 RESERVED_SYSTEMS = frozenset({"longbox", "public", "information_schema", "platform", "dagster"})
-BUCKETS = ("hour", "day", "week", "month", "quarter", "year")
+BUCKETS = ("minute", "hour", "day", "week", "month", "quarter", "year")
+CLOCK_BUCKETS = ("minute", "hour")
 DERIVATIONS = ("utc_date",)
-MEASURES = ("sum", "mean", "median", "min", "max", "stddev", "p25", "p75", "p95", "p99", "count_distinct")
+MEASURES = (
+    "sum", "mean", "median", "min", "max", "stddev", "p25", "p75", "p95", "p99", "count_distinct", "first", "last",
+)  # fmt: skip
+WEIGHTED = ("sum", "mean")
 
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _CALL = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_]*)\s*\(\s*([^()]+?)\s*\)\s*$")
+_BINS = re.compile(r"^\s*(\d{1,4})\s+(minute|hour)s\s*\(\s*([^()]+?)\s*\)\s*$")
+_WEIGHT = re.compile(r"^(.+?)\s*,\s*weight\s*=\s*(.+)$")
+_MINUTES = {"minute": 1, "hour": 60}
+_MINUTES_OF_DAY = 1440
 _MAX_TABLE_NAME = 48  # of PostgreSQL's 63 bytes: a partition's name adds its period
 _NAME = r"[a-z][a-z0-9_]{0,62}"
 _TABLE_NAME = rf"[A-Za-z_][A-Za-z0-9_]{{0,{_MAX_TABLE_NAME - 1}}}"
@@ -152,7 +160,34 @@ def _measure(text: str) -> str:
     function, column = _call(text, (*MEASURES, "count"), example="count or median(price)")
     if function == "count":
         raise ValueError(f"{text!r} takes no column; write count, or count_distinct({column})")
-    return f"{function}({column})"
+    weighted = _WEIGHT.match(column)
+    if weighted is None:
+        return f"{function}({column})"
+    if function not in WEIGHTED:
+        raise ValueError(f"{function} takes no weight; those that do are {', '.join(WEIGHTED)}")
+    return f"{function}({weighted[1]}, weight={weighted[2]})"
+
+
+def bin_minutes(bucket: str | None) -> int | None:
+    """The length in minutes of a bucket that lies on the clock (`minute`, `5 minutes`, `hour`); None for others."""
+    if bucket in CLOCK_BUCKETS:
+        return _MINUTES[bucket]
+    number, _, unit = (bucket or "").partition(" ")
+    return int(number) * _MINUTES[unit.removesuffix("s")] if unit else None
+
+
+def _bucket(text: str) -> str:
+    """`hour(created_at)` or `5 minutes(created_at)`, checked, as one spelling."""
+    match = _BINS.match(text)
+    if match is None:
+        bucket, column = _call(text, BUCKETS, example="hour(created_at) or 5 minutes(created_at)")
+        return f"{bucket}({column})"
+    number, unit = int(match[1]), match[2]
+    if number < 2 or _MINUTES_OF_DAY % (number * _MINUTES[unit]):
+        raise ValueError(
+            f"{text!r} does not divide a day evenly; choose 5, 15 or 30 minutes, 4 or 12 hours, or just {unit}"
+        )
+    return f"{number} {unit}s({match[3]})"
 
 
 def _groups(value: object) -> tuple[str | dict[str, str], ...]:
@@ -170,13 +205,34 @@ def _groups(value: object) -> tuple[str | dict[str, str], ...]:
             and all(isinstance(part, str) for pair in item.items() for part in pair)
         ):
             ((name, text),) = item.items()
-            bucket, column = _call(text, BUCKETS, example="hour(created_at)")
-            groups.append({_new_column_name(name): f"{bucket}({column})"})
+            groups.append({_new_column_name(name): _bucket(text)})
             names.append(name)
         else:
             raise ValueError(f"{item!r} is no column; write a column name, or {{hour: hour(created_at)}}")
     _without_repeats(tuple(names))
     return tuple(groups)
+
+
+def _step(value: object) -> str:
+    if isinstance(value, str) and value.strip().removeprefix("1 ") in ("minute", "hour", "day"):
+        return value.strip().removeprefix("1 ")
+    try:
+        return (
+            _bucket(f"{value}(x)").removesuffix("(x)")
+            if isinstance(value, str) and value[:1].isdigit()
+            else ""
+        )
+    except ValueError:
+        return ""
+
+
+def _every(value: object) -> str:
+    step = _step(value)
+    if not step:
+        raise ValueError(
+            f"{value!r} is no step of a series; write 1 minute, 5 minutes, 1 hour or 1 day: what divides a day evenly"
+        )
+    return step
 
 
 def _time_format(text: str) -> str:
@@ -315,11 +371,22 @@ GroupColumns = Annotated[
                         "maxProperties": 1,
                         "additionalProperties": {
                             "type": "string",
-                            "pattern": rf"^\s*({'|'.join(BUCKETS)})\s*\(.+\)\s*$",
+                            "pattern": rf"^\s*({'|'.join(BUCKETS)}|[0-9]+\s+(minute|hour)s)\s*\(.+\)\s*$",
                         },
                     },
                 ]
             },
+        }
+    ),
+]
+Step = Annotated[
+    str,
+    PlainValidator(_every),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^\s*[1-9][0-9]*\s+(minute|hour|day)s?\s*$",
+            "examples": ["1 minute", "5 minutes", "1 hour", "1 day"],
         }
     ),
 ]

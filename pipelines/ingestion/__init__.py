@@ -8,8 +8,9 @@ from pipelines.ingestion.landing import land_file, landing_days, strange_folders
 from pipelines.ingestion.load import Loader, load_days
 from pipelines.ingestion.reconcile import Reconciliation, reconcile
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
+from pipelines.ingestion.schema_changes import schema_changes
 
 __all__ = [
     "DayFailure", "DayLoad", "FileLoad", "Loader", "Reconciliation", "land_file", "landing_days", "load_days",
-    "reconcile", "strange_folders",
+    "reconcile", "schema_changes", "strange_folders",
 ]  # fmt: skip

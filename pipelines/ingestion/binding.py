@@ -37,13 +37,17 @@ class FeedDefinitionError(LongboxError):
 
 
 class Row(NamedTuple):
-    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields."""
+    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields.
+
+    A tombstone says that the record is deleted; it is a version without a row in the table.
+    """
 
     key_hash: str
     content_hash: str
     event_on: str
     revision: str
     fields: str
+    is_tombstone: bool = False
 
 
 class FaultyColumn(BadValue):
@@ -112,6 +116,7 @@ class RowMaker:
         self._fields = fields
         self._file_key = file_key
         names = [field.name for field in fields]
+        self.sources = {field.name: field.index for field in fields}  # table column: its place in a record
         self._derived = [
             names.index(call.column) for call in feed.derivations.values() if call.column in names
         ]
@@ -148,7 +153,7 @@ class RowMaker:
             texts.append([NULL if text is NULL else text[:10] for text in texts[source]])
         days = self._event_days(texts, len(records), faults)
         fields = map("\t".join, zip(*texts, strict=True))
-        rows = map(Row, map(_hash, keys), map(_hash, contents), days, revisions, fields)
+        rows = map(Row, map(hash_text, keys), map(hash_text, contents), days, revisions, fields)
         return list(rows), faults
 
     def _contents(self, texts: Sequence[Sequence[str]], size: int) -> Iterator[str]:
@@ -204,11 +209,13 @@ def bind(
     *,
     landing_day: dt.date,
     file_key: str,
+    only: frozenset[str] = frozenset(),
 ) -> tuple[RowMaker, tuple[str, ...]]:
     """Bind a file's `header` to the table. Returns the maker of rows and the header's unknown columns.
 
-    `file_key` identifies the file: it is the key of records of a feed without one. Raises `UnreadableFileError`
-    when the file lacks a needed column, `FeedDefinitionError` when the table cannot take the feed at all.
+    `file_key` identifies the file: it is the key of records of a feed without one. `only`, if given, are the table
+    columns to bind and to require, no others. Raises `UnreadableFileError` when the file lacks a needed column,
+    `FeedDefinitionError` when the table cannot take the feed at all.
     """
     position: dict[str, int] = {}
     unknown: list[str] = []
@@ -227,7 +234,7 @@ def bind(
             )
         else:
             position[column] = index
-    required = needed_columns(feed, table, shape)
+    required = set(only) or needed_columns(feed, table, shape)
     if missing := sorted(required - position.keys()):
         landed_names = {column: landed for landed, column in feed.columns.items()}
         wanted = ", ".join(landed_names.get(column, column) for column in missing)
@@ -236,9 +243,8 @@ def bind(
             f"no column {wanted}; the file has {', '.join(header) or 'none'}",
             "add it to the file, or map its name under `columns` in the feed",
         )
-    fields = [
-        _field_of(feed, own[name], position[name], name in required) for name in own if name in position
-    ]
+    bound = position.keys() & only if only else position.keys()
+    fields = [_field_of(feed, own[name], position[name], name in required) for name in own if name in bound]
     return RowMaker(feed, fields, table, landing_day, file_key), tuple(unknown)
 
 
@@ -260,8 +266,9 @@ def needed_columns(feed: Feed, table: Table, shape: TableShape) -> set[str]:
 def known_names(feed: Feed, shape: TableShape) -> list[str]:
     """Every column name that a file of the feed may use, landed names first."""
     mapped = set(feed.columns.values())
+    mark = [feed.deletions.column] if feed.deletions and feed.deletions.column not in feed.columns else []
     own = [c.name for c in shape.columns if not (c.is_generated or c.is_identity) and c.name not in mapped]
-    return [*feed.columns, *own]
+    return [*feed.columns, *own, *(name for name in mark if name not in own)]
 
 
 def _same_name(landed: str, own: Mapping[str, object], mapped: dict[str, str]) -> str | None:
@@ -342,7 +349,7 @@ def _bound_check(name: str, bound: Decimal | dt.date) -> tuple[Check, str]:
     return (lambda text, _: holds(read(text), bound)), f"{name.replace('_', ' ')} {bound}"
 
 
-def _hash(text: str) -> str:
+def hash_text(text: str) -> str:
     """128 bits of BLAKE2b (RFC 7693) as 32 hexadecimal digits, which PostgreSQL reads as a UUID."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
 

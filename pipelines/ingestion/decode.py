@@ -1,14 +1,15 @@
 """From an object's bytes to its decompressed content, streamed with bounded memory.
 
-Compression is told by the first bytes, not by the name: feeds misname their files. A file that ends early
-(gzip, bzip2 and zstd all say so) raises `UnreadableFileError`: a truncated file loads nothing (DESIGN, Files).
-Add a compression to `_OPENERS`; record formats live in `formats`.
+Compression is told by the first bytes, not by the name: feeds misname their files. A file that ends early (all of the
+formats say so), goes on after its end, or grows beyond any measure raises `UnreadableFileError`: it loads nothing
+(DESIGN, Files). Add a compression to `_OPENERS`; record formats live in `formats`.
 """
 
 import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,10 @@ else:
     from backports import zstd
 
 CHUNK_BYTES = 1 << 20
+# Past so many bytes a compressed file may hold at most so many for each of its own: data compresses 5 to 50 times, what
+# is made to fill a disk a thousand times and more. An uncompressed file has no limit.
+FREE_BYTES = 256 << 20
+MAX_EXPANSION = 250
 
 
 class _ChunkStream(io.RawIOBase):
@@ -31,6 +36,7 @@ class _ChunkStream(io.RawIOBase):
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
+        self.size_bytes = 0  # of what was read so far
 
     def readable(self) -> bool:
         return True
@@ -42,28 +48,79 @@ class _ChunkStream(io.RawIOBase):
             if chunk is None:
                 return 0
             self._rest = memoryview(chunk)
+            self.size_bytes += len(chunk)
         size = min(len(target), len(self._rest))
         target[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
 
 
-_OPENERS: dict[bytes, Callable[[Any], IO[bytes]]] = {
-    b"\x1f\x8b": lambda source: cast(IO[bytes], gzip.GzipFile(fileobj=source, mode="rb")),
-    b"BZh": bz2.BZ2File,
-    b"\x28\xb5\x2f\xfd": lambda source: cast(IO[bytes], zstd.ZstdFile(source)),
+class _Members:
+    """A stream of one compressed member after the other. Unlike the library's own files it refuses what follows them:
+    a member with a damaged beginning is not passed over as garbage. Zeros may follow, as of padded tapes and blocks.
+    """
+
+    def __init__(self, source: IO[bytes], new: Callable[[], Any]) -> None:
+        self._source, self._new = source, new
+        self._member = new()
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._member.eof:
+                rest = self._after_member(self._member.unused_data)
+                if not rest:
+                    return b""
+                self._member = self._new()
+                data = self._member.decompress(rest, size)
+            elif self._member.needs_input:
+                more = self._source.read(CHUNK_BYTES)
+                if not more:
+                    raise EOFError("before the end of the compressed stream")
+                data = self._member.decompress(more, size)
+            else:
+                data = self._member.decompress(b"", size)
+            if data:
+                return cast(bytes, data)
+
+    def _after_member(self, rest: bytes) -> bytes:
+        while not (rest := rest.lstrip(b"\0")):
+            rest = self._source.read(CHUNK_BYTES)
+            if not rest:
+                return b""
+        return rest
+
+
+_OPENERS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda source: gzip.GzipFile(fileobj=source, mode="rb"),
+    b"BZh": lambda source: _Members(source, bz2.BZ2Decompressor),
+    b"\xfd7zXZ\x00": lambda source: _Members(source, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    b"\x28\xb5\x2f\xfd": lambda source: _Members(source, zstd.ZstdDecompressor),
 }
+_ARCHIVES = {
+    b"PK\x03\x04": "a ZIP archive", b"PK\x05\x06": "an empty ZIP archive", b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+}  # fmt: skip
 
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The content of a landed file in chunks of at most `CHUNK_BYTES`, decompressed when it was compressed.
 
-    Raises `UnreadableFileError` (`truncated` or `unreadable`) where the compressed stream is damaged.
+    Raises `UnreadableFileError`: `truncated` or `unreadable` where the compressed stream is damaged, `bomb` where it
+    grows beyond `MAX_EXPANSION`.
     """
-    source = io.BufferedReader(cast(io.RawIOBase, _ChunkStream(iter(chunks))), buffer_size=CHUNK_BYTES)
-    magic = source.peek(4)[:4]
+    raw = _ChunkStream(iter(chunks))
+    source = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=CHUNK_BYTES)
+    magic = source.peek(6)[:6]
+    for prefix, name in _ARCHIVES.items():
+        if magic.startswith(prefix):
+            raise UnreadableFileError(
+                "unreadable",
+                f"it is {name}",
+                "land the files in it, each by itself; gzip, bzip2, xz, zstd are read",
+            )
     opener = next((open_ for prefix, open_ in _OPENERS.items() if magic.startswith(prefix)), None)
-    stream: IO[bytes] = cast(IO[bytes], source) if opener is None else opener(source)
+    stream = cast(Any, source) if opener is None else opener(source)
+    size = 0
     while True:
         try:
             chunk = stream.read(CHUNK_BYTES)
@@ -73,7 +130,7 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 f"the compressed data ends in the middle ({error})",
                 "land the complete file again",
             ) from error
-        except (OSError, zlib.error, zstd.ZstdError) as error:
+        except (OSError, zlib.error, lzma.LZMAError, zstd.ZstdError) as error:
             raise UnreadableFileError(
                 "unreadable",
                 f"the compressed data is damaged ({error})",
@@ -81,6 +138,13 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
             ) from error
         if not chunk:
             return
+        size += len(chunk)
+        if opener is not None and size > max(FREE_BYTES, MAX_EXPANSION * raw.size_bytes):
+            raise UnreadableFileError(
+                "bomb",
+                f"{raw.size_bytes} compressed bytes hold more than {size}",
+                "land it uncompressed, or in parts",
+            )
         yield chunk
 
 

@@ -25,8 +25,10 @@ REASONS: dict[str, str] = {
     "malformed": "the row cannot be parsed",
     "refused_by_table": "a constraint of the table refused the row",
     "truncated": "the file ends in the middle",
+    "bomb": "the compressed file grows beyond any measure",
     "unreadable": "the file cannot be read in any known format",
     "missing_column": "the file lacks a column that the feed needs",
+    "renamed_column": "a column that every file had is missing while an unknown one is new",
     "duplicate_column": "the file has two columns for one column of the table",
 }
 

@@ -9,7 +9,7 @@ import codecs
 import csv
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -85,10 +85,10 @@ class Lines:
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
-        decode = codecs.getincrementaldecoder(self._encoding)(errors="surrogateescape")
+        decode = self._decoder()
         rest, first = "", True
         for chunk in self._chunks:
-            text = decode.decode(chunk)
+            text = decode(chunk, False)
             if first and text:
                 text, first = text.removeprefix("\ufeff"), False
             suspect = "\0" in text or "\0" in rest or _surrogates(text) or _surrogates(rest)
@@ -97,9 +97,26 @@ class Lines:
             pieces[0] = rest + pieces[0] if len(rest) <= MAX_LINE_BYTES else rest
             rest = pieces.pop()
             yield from self._number(pieces, suspect, "\n")
-        rest += decode.decode(b"", final=True)
+        rest += decode(b"", True)
         if rest:
             yield from self._number([rest], True, "")
+
+    def _decoder(self) -> Callable[[bytes, bool], str]:
+        decoder = codecs.getincrementaldecoder(self._encoding)(errors="surrogateescape")
+
+        def decode(data: bytes, final: bool) -> str:
+            try:
+                return decoder.decode(data, final)
+            except (
+                UnicodeError
+            ) as error:  # an encoding in which a bad byte leaves no way to tell where text goes on
+                raise UnreadableFileError(
+                    "unreadable",
+                    f"after line {self.number} it is not {self._encoding} text ({error})",
+                    "write UTF-8, or declare `encoding` in the feed",
+                ) from None
+
+        return decode
 
     def _number(self, lines: list[str], suspect: bool, end: str) -> Iterator[str]:
         for line in lines:
@@ -271,6 +288,7 @@ class JsonRecords:
         self._wanted = list(wanted)
         self.header = list(wanted)
         self.unknown: set[str] = set()
+        self.seen: set[str] = set()  # those of the wanted names that a record had
         self.line = 0
         self._text = ""
 
@@ -285,6 +303,7 @@ class JsonRecords:
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
         wanted, known = self._wanted, set(self._wanted)
+        last: Any = None
         for text in self._lines:
             self._text, self.line = text, self._lines.number
             if not text.strip():
@@ -308,8 +327,11 @@ class JsonRecords:
                     "write one JSON object a line",
                 )
                 continue
-            if not known.issuperset(item) and len(self.unknown) < 1000:
-                self.unknown.update(item.keys() - known)
+            if item.keys() != last:  # nearly all records of a file have the same names
+                last = item.keys()
+                self.seen.update(last & known)
+                if len(self.unknown) < 1000:
+                    self.unknown.update(last - known)
             yield [item.get(name) for name in wanted]
 
 
@@ -331,7 +353,9 @@ class ParquetRecords:
                 f"it is not a readable Parquet file ({error})",
                 "land it again",
             ) from None
-        self.header = list(self._file.schema_arrow.names)
+        schema = self._file.schema_arrow
+        self.header = list(schema.names)
+        self.types = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
         self.line = 0
         self._row: Record = ()
 

@@ -51,6 +51,11 @@ def land_file(
     Raises `UserError` when the file cannot be read, when the day is before the feed begins, or when another file of
     that name landed on that day and `replace` is not set.
     """
+    if len(path.name.encode(errors="replace")) > store.longest_name_bytes:
+        raise UserError(
+            f"{path.name[:60]!r}... has a name of {len(path.name)} characters, {store.url} keeps "
+            f"{store.longest_name_bytes} bytes; give the file a shorter one"
+        )
     if not path.is_file():
         raise UserError(f"{path}: there is no such file; give the path of a file to land")
     if landing_day < feed.starts_on:

@@ -16,15 +16,26 @@ from pipelines.catalog.days import combine_days, record_day
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
-from pipelines.ingestion.binding import bind, known_names
+from pipelines.ingestion.binding import known_names
 from pipelines.ingestion.decode import Content, decompressed, fingerprint
+from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import (
     FileChangedError,
     UnreadableFileError,
 )
-from pipelines.ingestion.formats import CsvRecords, JsonRecords, Records, open_records
+from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
+from pipelines.ingestion.schema_changes import (
+    COMPARED_FILES,
+    FileSchema,
+    SchemaChange,
+    compare,
+    describe_header,
+    earlier_schemas,
+    report_of,
+    retyped_columns,
+)
 from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import (
     QUERIES,
@@ -49,6 +60,7 @@ class Loader:
     run_id: str | None = None
     chunk_rows: int = CHUNK_ROWS
     _periods_seen: set[dt.date] = field(default_factory=set)
+    _schemas: dict[dt.date, list[FileSchema]] = field(default_factory=dict)  # of files up to a landing day
 
     @property
     def asset(self) -> str:
@@ -181,13 +193,16 @@ class Loader:
             connection.execute(QUERIES["record_load"], account | {"status": "empty"})
             return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
         table = self.system.tables[self.feed.table]
-        maker, unknown = bind(
+        maker, unknown = bind_feed(
             self.feed, table, target.shape, records.header,
             landing_day=account["landing_day"], file_key=content.sha256.hex(),
         )  # fmt: skip
-        header = json.dumps(describe_header(records))
+        header = describe_header(records)
+        schema = FileSchema.of(maker, records, unknown)
+        earlier = self._earlier_schemas(connection, target, account["landing_day"])
+        changes = [] if isinstance(records, JsonRecords) else self._compare(schema, earlier)
         row = connection.execute(
-            QUERIES["record_load"], account | {"status": "loaded", "header": header}
+            QUERIES["record_load"], account | {"status": "loaded", "header": json.dumps(header)}
         ).fetchone()
         load_id = cast(tuple[int], row)[0]
         writer = ChunkWriter(
@@ -198,8 +213,15 @@ class Loader:
         hashed.expect(content)
         if isinstance(records, JsonRecords):
             unknown = tuple(sorted(records.unknown))
+            schema = FileSchema.of(maker, records, unknown)
+            changes = self._compare(schema, earlier)
+        if earlier and counts.quarantined:
+            changes += retyped_columns(connection, target.shape, load_id, counts.landed)
+        if self._is_whole(schema):
+            header |= schema.described()
+            earlier.insert(0, schema)
         closing = {
-            "load_id": load_id, "report": json.dumps({"unknown_columns": unknown} if unknown else {}),
+            "load_id": load_id, "header": json.dumps(header), "report": json.dumps(report_of(unknown, changes)),
             "landed_rows": counts.landed, "loaded_rows": counts.loaded, "duplicate_rows": counts.duplicate,
             "quarantined_rows": counts.quarantined,
         }  # fmt: skip
@@ -208,8 +230,21 @@ class Loader:
         connection.execute(QUERIES["close_rows_read_again"], account | {"load_id": load_id})
         return FileLoad(
             account["file_name"], "loaded", counts.landed, counts.loaded, counts.duplicate, counts.quarantined,
-            unknown_columns=unknown, bytes_read=account["object_bytes"],
+            unknown_columns=unknown, bytes_read=account["object_bytes"], schema_changes=tuple(changes),
         )  # fmt: skip
+
+    def _earlier_schemas(self, connection: Connection, target: Target, day: dt.date) -> list[FileSchema]:
+        if day not in self._schemas:
+            self._schemas[day] = earlier_schemas(connection, target.feed_id, day)
+        del self._schemas[day][COMPARED_FILES:]
+        return self._schemas[day]
+
+    def _compare(self, schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:
+        return compare(self.feed, schema, earlier) if self._is_whole(schema) else []
+
+    def _is_whole(self, schema: FileSchema) -> bool:
+        """Whether a file is like others of its feed; one of deletions alone tells nothing of the feed's columns."""
+        return schema.columns.keys() >= set(self.feed.require)
 
     def _quarantine_file(
         self, info: ObjectInfo, fault: UnreadableFileError, account: dict[str, Any]
@@ -300,15 +335,6 @@ def _record_failure(loader: Loader, failure: DayFailure) -> None:
             loader.record(connection, failure.landing_day, "failed", {}, problems)
     except LongboxError:
         return  # the database itself is away: the caller reports the day all the same
-
-
-def describe_header(records: Records) -> dict[str, Any]:
-    """What a replay needs to read a quarantined row's text again."""
-    kind = "csv" if isinstance(records, CsvRecords) else "json"
-    described: dict[str, Any] = {"format": kind, "names": records.header}
-    if isinstance(records, CsvRecords):
-        described["delimiter"] = records.delimiter
-    return described
 
 
 class _Hashed:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipelines.catalog.model import Feed
-from pipelines.ingestion.binding import FaultyColumn, bind, known_names
+from pipelines.ingestion.binding import FaultyColumn, known_names
 from pipelines.ingestion.canonical_json import read_json
+from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
@@ -158,7 +159,7 @@ def _replay_rows(
     table = loader.system.tables[loader.feed.table]
     chunk, closed, kept = Chunk(), [], 0
     try:
-        maker, _ = bind(
+        maker, _ = bind_feed(
             loader.feed,
             table,
             target.shape,
@@ -171,14 +172,17 @@ def _replay_rows(
     for quarantine_id, ordinal, line, record in group:
         fault: BadValue | None = record if isinstance(record, BadRecord) else None
         if fault is None:
-            rows, faults = maker.rows([record], [line])
-            fault = faults.get(0)
+            try:
+                rows, faults = maker.rows([record], [line])
+                fault = faults.get(0)
+            except UnreadableFileError as missing:  # only deletions can be read of its file
+                fault = BadValue(missing.reason, missing.detail, missing.remedy)
         if fault is None:
             chunk.add(ordinal, line, rows[0])
             closed.append((quarantine_id, ordinal))
         else:
             kept += 1
-            column = fault.column if isinstance(fault, FaultyColumn) else None
+            column = (fault.column or None) if isinstance(fault, FaultyColumn) else None
             connection.execute(
                 QUERIES["judge_again"],
                 {"quarantine_id": quarantine_id, "column": column, "reason": fault.reason,
@@ -206,6 +210,9 @@ def _by_header(
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
     landed_names = {column: landed for landed, column in feed.columns.items()}
+    names = list(header["names"])
+    if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since
+        names += [name for name in wanted if name not in names]
     for quarantine_id, ordinal, line, reason, text in rows:
         place = (quarantine_id, ordinal, line)
         if reason == "refused_by_table":  # its text is the row as the table was to get it
@@ -213,9 +220,9 @@ def _by_header(
         elif header["format"] == "csv":
             as_landed.append((*place, _csv_record(text, header)))
         else:
-            as_landed.append((*place, _json_record(text, header["names"], {})))
+            as_landed.append((*place, _json_record(text, names, {})))
     if as_landed:
-        yield header["names"], as_landed
+        yield names, as_landed
     if refused:
         yield wanted, refused
 

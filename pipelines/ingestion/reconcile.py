@@ -13,7 +13,10 @@ from resources.database import Database
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """A day's account and, beside it, the rows counted in the table. `problems` is empty when all agrees."""
+    """A day's account and, beside it, the rows and deletions counted in the tables. `problems`: empty when all agrees.
+
+    A deletion that is accepted is a loaded row: loaded_rows = table_rows + tombstones.
+    """
 
     landing_day: dt.date
     landed_rows: int
@@ -21,6 +24,7 @@ class Reconciliation:
     duplicate_rows: int
     quarantined_rows: int
     table_rows: int
+    tombstones: int
     problems: tuple[str, ...]
     file_faults: tuple[str, ...]
 
@@ -36,20 +40,25 @@ def reconcile(database: Database, feed: Feed, landing_day: dt.date) -> Reconcili
         )
         table = sql.Identifier(feed.system, feed.table)
         counted = connection.execute(QUERIES.compose("raw_rows_of_day", table=table), day).fetchone()
+        deleted = connection.execute(QUERIES["tombstones_of_day"], day).fetchone()
         open_rows = connection.execute(QUERIES["open_rows_of_day"], day).fetchone()
         faults = connection.execute(QUERIES["open_file_faults"], day).fetchall()
     landed, loaded, duplicate, quarantined = totals
     table_rows, kept = cast(tuple[int], counted)[0], cast(tuple[int], open_rows)[0]
+    tombstones = cast(tuple[int], deleted)[0]
     problems = []
     if landed != loaded + duplicate + quarantined:
         problems.append(
             f"landed {landed} is not loaded {loaded} + duplicate {duplicate} + quarantined {quarantined}"
         )
-    if table_rows != loaded:
-        problems.append(f"{loaded} rows were loaded, {feed.system}.{feed.table} has {table_rows} of them")
+    if table_rows + tombstones != loaded:
+        problems.append(
+            f"{loaded} rows were loaded, {feed.system}.{feed.table} has {table_rows} of them and longbox.tombstones "
+            f"{tombstones}"
+        )
     if kept != quarantined:
         problems.append(f"{quarantined} rows were quarantined, the quarantine keeps {kept} of them")
     return Reconciliation(
-        landing_day, landed, loaded, duplicate, quarantined, table_rows, tuple(problems),
+        landing_day, landed, loaded, duplicate, quarantined, table_rows, tombstones, tuple(problems),
         tuple(f"{name}: {reason}, {detail}" for name, reason, detail in faults),
     )  # fmt: skip

@@ -16,6 +16,7 @@ class FileLoad:
     quarantined: int = 0
     reason: str | None = None
     unknown_columns: tuple[str, ...] = ()
+    schema_changes: tuple[object, ...] = ()  # in words when printed
     bytes_read: int = 0
 
 
@@ -39,6 +40,11 @@ class DayLoad:
     def outcome(self) -> str:
         """`complete` or `incomplete`."""
         return "incomplete" if self.problems else "complete"
+
+    @property
+    def schema_changes(self) -> tuple[str, ...]:
+        """What this very run found changed in the files' columns, in words."""
+        return tuple(f"{file.file_name}: {change}" for file in self.files for change in file.schema_changes)
 
     @property
     def rows_written(self) -> int:

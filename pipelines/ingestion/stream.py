@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.ingestion.binding import RowMaker
+from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import BadRecord, BadValue
 from pipelines.ingestion.formats import Records
 from pipelines.ingestion.writer import Chunk, ChunkWriter, Quarantined
@@ -29,7 +29,7 @@ class Counts:
     quarantined: int = 0
 
 
-def collect(maker: RowMaker, records: Records, stream: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
+def collect(maker: AnyRowMaker, records: Records, stream: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
     """Turn records into chunks of at most `chunk_rows` records, bad ones set apart."""
     chunk, batch = Chunk(), _Batch()
     for ordinal, record in enumerate(stream, start=1):
@@ -60,7 +60,7 @@ class _Batch:
         self._places.append((ordinal, line))
         self._raw.append(raw)
 
-    def move_to(self, chunk: Chunk, maker: RowMaker, records: Records) -> None:
+    def move_to(self, chunk: Chunk, maker: AnyRowMaker, records: Records) -> None:
         """Put the batch's rows into `chunk`, what is wrong with the others into its quarantine; and be empty."""
         if not self.records:
             return
@@ -71,7 +71,7 @@ class _Batch:
                 chunk.add(ordinal, line, row)
             else:
                 text = records.text_of(self._raw[position])
-                chunk.quarantined.append(_quarantined(line, ordinal, fault, fault.column, text))
+                chunk.quarantined.append(_quarantined(line, ordinal, fault, fault.column or None, text))
         self.__init__()  # type: ignore[misc]
 
 

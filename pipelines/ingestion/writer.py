@@ -66,8 +66,14 @@ class Chunk:
         return bool(self._repeated)
 
     def event_days(self) -> set[dt.date]:
-        """The days on which the rows' events happened."""
-        return {dt.date.fromisoformat(text) for text in {row.event_on for _, _, row in self.rows}}
+        """The days on which the rows' events happened; a deletion has none that a partition is needed for."""
+        days = {row.event_on for _, _, row in self.rows if not row.is_tombstone}
+        return set(map(dt.date.fromisoformat, days))
+
+    @property
+    def has_tombstones(self) -> bool:
+        """Whether a row of the chunk deletes its record."""
+        return any(row.is_tombstone for _, _, row in self.rows)
 
     def copy_lines(self, skip: set[int]) -> Iterable[str]:
         """The rows in COPY's text format, without those at the positions in `skip`."""
@@ -77,7 +83,7 @@ class Chunk:
                 repeated = "t" if row.key_hash in self._repeated else "f"
                 yield (
                     f"{ordinal}\t{last}\t{line}\t{row.key_hash}\t{row.content_hash}\t{row.event_on}\t{row.revision}"
-                    f"\t{repeated}\t{row.fields}\n"
+                    f"\t{repeated}\t{'t' if row.is_tombstone else 'f'}\t{row.fields}\n"
                 )
 
 
@@ -176,7 +182,7 @@ class ChunkWriter:
         """Insert the staged rows from ordinal `first` to `last`; halve the range until a refused row stands alone."""
         try:
             with self._connection.transaction():
-                return self._insert_new(first, last, chunk.has_repeats)
+                return self._insert_new(first, last, chunk.has_repeats, chunk.has_tombstones)
         except (
             psycopg.IntegrityError,
             psycopg.DataError,
@@ -199,11 +205,13 @@ class ChunkWriter:
             before = self._insert_range(chunk, first, middle - 1, refused)
             return before + self._insert_range(chunk, middle, last, refused)
 
-    def _insert_new(self, first: int, last: int, has_repeats: bool) -> int:
+    def _insert_new(self, first: int, last: int, has_repeats: bool, has_tombstones: bool) -> int:
         parameters = {**self._parameters, "first": first, "last": last}
         known = self._connection.execute(QUERIES["find_known"], parameters).rowcount
         self._connection.execute(QUERIES["register_new"], parameters)
         inserted = self._connection.execute(self._insert, parameters).rowcount
+        if has_tombstones:
+            inserted += self._connection.execute(QUERIES["insert_tombstones"], parameters).rowcount
         if known:
             self._connection.execute(QUERIES["land_again"], parameters)
         if known or has_repeats:

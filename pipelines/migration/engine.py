@@ -107,9 +107,11 @@ class _Story:
     revision_map: RevisionMap
 
     def steps_up(self) -> list[RevisionStep]:
-        """Missing revisions in the order of their dependencies."""
-        path = self.revision_map.iterate_revisions("heads", self.heads, implicit_base=True)
-        return [MigrationStep.upgrade_from_script(self.revision_map, r) for r in reversed(list(path))]  # type: ignore[arg-type]
+        """Missing revisions in the order of their dependencies, the platform's own (which depend on none) first."""
+        path = list(self.revision_map.iterate_revisions("heads", self.heads, implicit_base=True))
+        path.reverse()
+        ordered = sorted(path, key=lambda revision: not revision.revision.startswith(f"{PLATFORM}_"))
+        return [MigrationStep.upgrade_from_script(self.revision_map, r) for r in ordered]  # type: ignore[arg-type]
 
     def steps_down(self, target: str) -> list[RevisionStep]:
         """Revisions above `target` (`system@0002`, `system@base`) and all that depend on them, newest first."""

@@ -42,6 +42,7 @@ class BatchCounts:
     """What one batch did, and how its raw versions stand."""
 
     raw_rows: int = 0
+    deleted_rows: int = 0
     superseded_rows: int = 0
     rejected_rows: int = 0
     normalised_rows: int = 0
@@ -73,6 +74,7 @@ class BatchWriter:
         self.raw = sql.Identifier(system.name, feed.table)
         self.target = sql.Identifier(system.name, rules.target)
         columns = (*OWN_COLUMNS, *rules.writes)
+        content = [name for name in columns if name != "rule_version"]
         self.parts: dict[str, sql.Composable] = {
             "raw": self.raw,
             "target": self.target,
@@ -80,6 +82,8 @@ class BatchWriter:
             "columns": _listed(columns),
             "kept_columns": _listed(columns, "kept"),
             "fresh_columns": _listed(columns, "fresh"),
+            "kept_content": _listed(content, "kept"),
+            "fresh_content": _listed(content, "fresh"),
             "groups": _listed(rules.groups),
             "fresh_groups": _listed(rules.groups, "fresh"),
             "reads": _listed(rules.reads, "raw"),
@@ -146,17 +150,21 @@ class BatchWriter:
             touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
         deleted = self._execute(connection, "delete_gone").rowcount
         written = self._execute(connection, "upsert_changed").rowcount
+        if cast(tuple[int], self._execute(connection, "count_same").fetchone())[0]:
+            self._execute(connection, "stamp_rules")
         self._execute(connection, "clear_rejections")
         self._execute(connection, "add_rejections")
         account = self._execute(connection, "account_batch").fetchone()
-        raw, superseded, rejected, normalised = cast(tuple[int, int, int, int], account)
-        if raw != superseded + rejected + normalised:
+        raw, removed, superseded, rejected, normalised = cast(tuple[int, int, int, int, int], account)
+        if raw != removed + superseded + rejected + normalised:
             raise UnaccountedRowsError(
                 f"{self.relation}, landing day {landing_day}: {raw} raw versions are not {normalised} normalised + "
-                f"{superseded} superseded + {rejected} rejected; nothing of this batch was kept. The registry "
-                "longbox.record_keys lacks some of them: load the day again, then run this again"
+                f"{superseded} superseded + {rejected} rejected + {removed} deleted; nothing of this batch was kept. "
+                "The registry longbox.record_keys lacks some of them: load the day again, then run this again"
             )
-        return BatchCounts(raw, superseded, rejected, normalised, records, written, deleted, touched, absent)
+        return BatchCounts(
+            raw, removed, superseded, rejected, normalised, records, written, deleted, touched, absent
+        )
 
     def _execute(self, connection: Connection, name: str, **more: object) -> Any:
         return connection.execute(

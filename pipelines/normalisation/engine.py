@@ -70,6 +70,7 @@ class Normaliser:
             NormalisedDay(
                 landing_day, done.raw_rows, done.normalised_rows, done.superseded_rows, done.rejected_rows,
                 done.rows_written, done.rows_deleted, done.touched_groups, done.absent_rows, tuple(problems),
+                deleted_rows=done.deleted_rows,
             )
         )  # fmt: skip
 
@@ -97,33 +98,40 @@ class Normaliser:
         )
 
     def renormalise(self, landing_day: dt.date) -> Replay:
-        """Normalise again every record that older rules made or refused; groups are noted under `landing_day`."""
+        """Normalise again every record that other rules than today's made or refused, whenever it landed.
+
+        Rows that come out the same are stamped with the new version and no more. Groups that change are noted under
+        `landing_day`: aggregating that day takes them in. Killed and run again, it goes on where it was.
+        """
         writer = self._writer()
         if writer is None:
             return Replay(landing_day)
         parameters = {"rule_version": self.rules.rule_version, "feed_id": self._feed_id()}
-        query = QUERIES.compose("keys_of_older_rules", **writer.parts)
+        query = QUERIES.compose("keys_of_other_rules", **writer.parts)
         done = self._run(writer, self._keys_of(query, parameters), landing_day)
         return Replay(landing_day, done.records, done.rows_written, done.rows_deleted, done.touched_groups)
 
     def reconcile(self, landing_day: dt.date) -> Reconciliation:
-        """Count the equation of a landing day in the tables: raw = normalised + superseded + rejected. Reads only."""
+        """Count the equation of a landing day in the tables: raw = normalised + superseded + rejected + deleted.
+
+        Reads only.
+        """
         writer = self._writer()
         if writer is None:
-            return Reconciliation(landing_day, 0, 0, 0, 0, ())
+            return Reconciliation(landing_day, 0, 0, 0, 0, 0, ())
         day = {"feed_id": self._feed_id(), "landing_day": landing_day}
         with self.database.connection() as connection:
             loads = [row[0] for row in connection.execute(QUERIES["loads_of_day"], day)]
             query = QUERIES.compose("account_day", **writer.parts)
             row = connection.execute(query, {**day, "loads": loads}, prepare=False).fetchone()
-        raw, superseded, rejected, normalised = cast(tuple[int, int, int, int], row)
+        raw, deleted, superseded, rejected, normalised = cast(tuple[int, int, int, int, int], row)
         problems = []
-        if raw != superseded + rejected + normalised:
+        if raw != superseded + rejected + normalised + deleted:
             problems.append(
                 f"{landing_day}: {raw} raw versions are not {normalised} normalised + {superseded} superseded + "
-                f"{rejected} rejected; materialise {self.asset} for that day again"
+                f"{rejected} rejected + {deleted} deleted; materialise {self.asset} for that day again"
             )
-        return Reconciliation(landing_day, raw, normalised, superseded, rejected, tuple(problems))
+        return Reconciliation(landing_day, raw, normalised, superseded, rejected, deleted, tuple(problems))
 
     @property
     def _replay_asset(self) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class NormalisedDay:
-    """The account of a landing day: raw_rows = normalised_rows + superseded_rows + rejected_rows (promise 2).
+    """The account of a landing day: raw_rows = normalised + superseded + rejected + deleted rows (promise 2).
 
+    `deleted_rows` are versions of records whose winning version is a tombstone, whichever of them won before.
     `rows_written` and `rows_deleted` are what this very run changed in the target, zero when nothing was new.
     `absent_rows` are touched records whose winning version is no longer in PostgreSQL; what stands of them was kept.
     """
@@ -22,6 +23,7 @@ class NormalisedDay:
     touched_groups: int = 0
     absent_rows: int = 0
     problems: tuple[str, ...] = ()
+    deleted_rows: int = 0
 
     @property
     def outcome(self) -> str:
@@ -35,6 +37,7 @@ class NormalisedDay:
             "normalised_rows": self.normalised_rows,
             "superseded_rows": self.superseded_rows,
             "rejected_rows": self.rejected_rows,
+            "deleted_rows": self.deleted_rows,
             "rows_written": self.rows_written,
             "rows_deleted": self.rows_deleted,
             "touched_groups": self.touched_groups,
@@ -75,4 +78,5 @@ class Reconciliation:
     normalised_rows: int
     superseded_rows: int
     rejected_rows: int
+    deleted_rows: int
     problems: tuple[str, ...]

@@ -84,7 +84,8 @@ class HistoryJob:
         checks += self._delete_superseded_checks(before)
         backfills = self._one("delete_backfills", {"before": _naive(before)})
         if events:
-            self.dagster.run_alone(_SQL["vacuum"])
+            with self.dagster.session() as connection:
+                connection.execute(_SQL["vacuum"])
         stopped = (
             "nothing is left" if runs < self.most_runs else f"{self.most_runs} runs are the most at once"
         )

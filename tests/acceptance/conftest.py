@@ -5,10 +5,12 @@ starts them. Everything is driven through GraphQL, as the UI does it.
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import psutil
 import pytest
 
@@ -16,6 +18,7 @@ from cli.dagster_client import DagsterClient, Run
 from deploy.local import privileges
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
+from tests.conftest import s3_environment
 from tests.daily_runs import Daily, small_rates
 
 RUN_SECONDS = 240.0
@@ -65,20 +68,41 @@ class Platform:
         return found
 
 
+def s3_store(endpoint: str) -> dict[str, str]:
+    """Settings that put everything into a new bucket behind `endpoint`."""
+    bucket, environ = f"acceptance-{uuid.uuid4().hex[:8]}", s3_environment(endpoint)
+    client = boto3.session.Session().client(
+        "s3", endpoint_url=endpoint, aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"], region_name=environ["AWS_REGION"],
+    )  # fmt: skip
+    client.create_bucket(Bucket=bucket)
+    os.environ.update(environ)  # the test's own object store reads them too
+    return {**environ, "LONGBOX_OBJECT_STORE": f"s3://{bucket}/longbox"}
+
+
 def coverage_environment() -> dict[str, str]:
     """What makes a process count its covered lines, when the tests are run with coverage."""
     return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the suite on each kind of store that was asked for (`make acceptance` asks for both)."""
+    if "platform" in metafunc.fixturenames:
+        stores = metafunc.config.getoption("--stores").split(",")
+        metafunc.parametrize("platform", stores, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
-    """The stack of the session, with a small file of exchange rates."""
+def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
+    """The stack of the session, with a small file of exchange rates; its files in a folder, or behind an S3 API."""
+    store = s3_store(request.getfixturevalue("s3_endpoint")) if request.param == "s3" else {}
     home = Path(tempfile.mkdtemp(prefix="longbox-")).resolve()
     home.chmod(0o755)
     environ = {
         "PATH": os.environ["PATH"],
         "LONGBOX_FX_RATES": str(small_rates(home)),
         **coverage_environment(),
+        **store,
     }
     try:
         with Stack(home, environ=environ, is_durable=False) as stack:

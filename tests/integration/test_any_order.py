@@ -1,4 +1,4 @@
-"""However the same records arrive, the tables say the same: any order, splitting, repetition, correction, lateness.
+"""However the same records arrive, the tables say the same: any order, splitting, repetition, correction, deletion.
 
 The truth of each example is the same records in one file of one landing day. https://hypothesis.readthedocs.io
 """
@@ -45,7 +45,7 @@ def versions(draw):
             row = sale(
                 draw(st.sampled_from(TITLES)), str(draw(st.integers(1, 400))), f"{sold_on}T10:00:00Z",
                 listing_id=f"r{record}", currency=draw(st.sampled_from(CURRENCIES)),
-                updated_at=f"2026-10-2{version}T00:00:00Z",
+                updated_at=f"2026-10-2{version}T00:00:00Z", status=draw(st.sampled_from(("", "", "", "withdrawn"))),
             )  # fmt: skip
             rows.append(tuple(row.items()))
     return rows

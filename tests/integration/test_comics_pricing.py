@@ -387,7 +387,8 @@ def test_a_changed_rule_normalises_what_older_rules_made(market, monkeypatch):
     market.run("2026-10-06")
     monkeypatch.setattr(ComicsRules, "rule_version", 99)
     done = market.normaliser.renormalise(day("2026-10-07"))
-    assert (done.records, done.rows_written) == (2, 1)
+    assert (done.records, done.rows_written) == (2, 0), "the row says 99 now, and nothing else of it changed"
+    assert market.rows("SELECT rule_version FROM comics.pricing_data_normalized") == [(99,)]
     assert market.rows("SELECT rule_version FROM longbox.rejections") == [(99,)]
     assert market.normaliser.renormalise(day("2026-10-07")).records == 0
 

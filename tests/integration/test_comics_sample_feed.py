@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.comics.sample import Manifest, generate
-from assets.comics.sample.feed import landing_files
+from assets.comics.sample import generate
+from assets.samples import Manifest, landing_files
 from pipelines.ingestion import DayLoad, land_file, landing_days
 from pipelines.normalisation.fx import load_rates
 from tests.comics_market import Market, open_market
@@ -23,7 +23,7 @@ def market(database_url: str, object_store_url: str) -> Iterator[Market]:
 
 
 def land(market: Market, folder: Path, manifest: Manifest) -> list[DayLoad]:
-    for day, path in landing_files(folder, manifest):
+    for _, day, path in landing_files(folder, manifest.files):
         land_file(market.store, market.feed, path, day)
     return [market.load(day.isoformat()) for day in landing_days(market.store, market.feed)]
 

@@ -22,6 +22,7 @@ from pipelines.migration.errors import (
 )
 from pipelines.migration.history import HistoryError
 from pipelines.migration.lock import LOCK_KEY
+from pipelines.migration.revisions import PLATFORM_FOLDER
 from resources.errors import UserError
 from resources.settings import PROJECT_ROOT
 from tests.integration.migration_support import (
@@ -35,6 +36,7 @@ from tests.integration.migration_support import (
     with_user,
 )
 
+PLATFORM = tuple(sorted(f"longbox_{file.name[:4]}" for file in PLATFORM_FOLDER.glob("*.sql")))
 GOODS = "CREATE TABLE shop.goods (id int PRIMARY KEY);"
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'shop'"
 
@@ -59,8 +61,8 @@ def test_an_empty_database_gets_everything_and_a_second_run_changes_nothing(url:
     first = shop.migrate(url)
     dump = schema_dump(url)
     second = shop.migrate(url)
-    assert first.applied == ("longbox_0001", "shop_0001")
-    assert (second.applied, second.already_applied) == ((), 2)
+    assert first.applied == (*PLATFORM, "shop_0001")
+    assert (second.applied, second.already_applied) == ((), len(PLATFORM) + 1)
     assert schema_dump(url) == dump
 
 
@@ -80,7 +82,7 @@ def test_a_revision_that_depends_on_another_system_comes_after_it(url: str, tmp_
         1, "CREATE TABLE aardvark.ants (id int REFERENCES zebra.stripes);", head="-- depends: zebra 0001"
     )
     assert migrate(url, [early.folder, late.folder]).applied == (
-        "longbox_0001",
+        *PLATFORM,
         "zebra_0001",
         "aardvark_0001",
     )
@@ -93,18 +95,20 @@ def test_a_platform_revision_can_follow_after_systems_were_applied(
     shop.migrate(url)
     platform = tmp_path / "platform"
     platform.mkdir()
-    first = next((PROJECT_ROOT / "pipelines/migration/platform").glob("0001_*.sql"))
-    (platform / first.name).write_bytes(first.read_bytes())
-    (platform / "0002_more.sql").write_text(
-        "-- longbox 0002: More\n-- migrate: up\nCREATE TABLE longbox.more (id int);\n"
+    for file in PLATFORM_FOLDER.glob("*.sql"):
+        (platform / file.name).write_bytes(file.read_bytes())
+    number = f"{len(PLATFORM) + 1:04d}"
+    (platform / f"{number}_more.sql").write_text(
+        f"-- longbox {number}: More\n-- migrate: up\nCREATE TABLE longbox.more (id int);\n"
         "-- migrate: down\nDROP TABLE longbox.more;\n"
     )
     monkeypatch.setattr("pipelines.migration.revisions.PLATFORM_FOLDER", platform)
     shop.add(2, "CREATE TABLE shop.shelves (id int);", "DROP TABLE shop.shelves;")
-    assert set(shop.migrate(url).applied) == {"longbox_0002", "shop_0002"}
-    assert migrate_down(url, [shop.folder], "longbox@0001", dry_run=False).undone == ("longbox_0002",)
+    assert set(shop.migrate(url).applied) == {f"longbox_{number}", "shop_0002"}
+    down = migrate_down(url, [shop.folder], f"longbox@{PLATFORM[-1][-4:]}", dry_run=False)
+    assert down.undone == (f"longbox_{number}",)
     assert migrate_down(url, [shop.folder], "shop@0001", dry_run=False).undone == ("shop_0002",)
-    assert set(shop.migrate(url).applied) == {"longbox_0002", "shop_0002"}
+    assert set(shop.migrate(url).applied) == {f"longbox_{number}", "shop_0002"}
 
 
 def test_a_failing_revision_leaves_nothing_and_names_file_and_line(url: str, shop: Shop) -> None:
@@ -116,7 +120,7 @@ def test_a_failing_revision_leaves_nothing_and_names_file_and_line(url: str, sho
     assert f"{path}:5: " in str(caught.value)
     assert 'type "nonsense" does not exist' in str(caught.value)
     assert states(url, shop.folder) == {
-        "longbox_0001": "applied",
+        **dict.fromkeys(PLATFORM, "applied"),
         "shop_0001": "applied",
         "shop_0002": "pending",
     }
@@ -196,7 +200,7 @@ def test_two_migrators_at_once_apply_each_revision_once(url: str, shop: Shop) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(applied) == ["longbox_0001", "shop_0001", "shop_0002"]
+    assert sorted(applied) == [*PLATFORM, "shop_0001", "shop_0002"]
     assert any("another migration runs (process" in line for line in told)
 
 
@@ -206,7 +210,7 @@ def test_a_second_migrator_gives_up_after_the_time_it_was_given(url: str, shop: 
         connection.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
         with pytest.raises(MigrationBusyError, match="let it finish and migrate again"):
             migrate(url, [shop.folder], lock_wait_seconds=0.3)
-    assert shop.migrate(url).applied == ("longbox_0001", "shop_0001")
+    assert shop.migrate(url).applied == (*PLATFORM, "shop_0001")
 
 
 def test_first_migrations_of_two_databases_do_not_trip_over_the_shared_roles(
@@ -398,7 +402,7 @@ def test_the_owner_of_a_database_with_the_roles_granted_needs_no_superuser(
             name = url.rsplit("/", 1)[1]
             execute(postgres_admin_url, f"ALTER DATABASE {name} OWNER TO migration_tenant")
             assert shop.migrate(with_user(url, "migration_tenant", "tenant")).applied == (
-                "longbox_0001",
+                *PLATFORM,
                 "shop_0001",
             )
             assert value(url, "SELECT tableowner FROM pg_tables WHERE tablename = 'goods'") == "longbox_owner"

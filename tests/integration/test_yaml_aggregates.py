@@ -43,6 +43,11 @@ aggregates:
     from: sales
     by: [{month: month(sold_on)}, {hour: hour(sold_at)}, {sold_on: week(sold_at)}, item]
     measures: {sales: count}
+  by_bar:
+    from: sales
+    by: [shop, {bar: 12 hours(sold_at)}]
+    measures: {opening: first(price), closing: last(price), last_weight: last(weight), sales: count,
+               weighted: "mean(price, weight=weight)", moved: "sum(price, weight=weight)"}
 """
 HEADER = "shop,id,item,price,weight,sold_at"
 DAYS = ("2026-10-20", "2026-10-21", "2026-10-22")
@@ -109,7 +114,37 @@ def test_measures_equal_pandas_after_corrections_and_late_rows(shop):
         assert job(shop, name).recompute_sample(1000) == []
 
 
-@pytest.mark.parametrize("name", ["by_day", "by_item", "by_time"])
+def test_first_last_and_weighted_measures_equal_pandas_where_many_rows_share_a_time(shop):
+    for number, day in enumerate(DAYS):
+        land(shop, day, *random_sales(number))
+        aggregate(shop, day, name="by_bar")
+    rows = shop.rows(
+        "SELECT shop, sale_id, price::float8, weight, sold_at, sold_on FROM shop.sales JOIN longbox.record_keys k "
+        "USING (key_hash, content_hash) WHERE k.is_current"
+    )
+    sales = pd.DataFrame(rows, columns=["shop", "id", "price", "weight", "sold_at", "sold_on"])
+    sales = sales.sort_values(
+        ["sold_on", "shop", "id"]
+    )  # the table's time is a date: the key decides within it
+    sales["moved"] = sales["price"] * sales["weight"]
+    bars = sales.groupby(["shop", pd.to_datetime(sales["sold_at"], utc=True).dt.floor("12h")]).agg(
+        opening=("price", "first"), closing=("price", "last"), last_weight=("weight", "last"), sales=("price", "size"),
+        weights=("weight", "sum"), moved=("moved", lambda values: values.sum(min_count=1)),
+    )  # fmt: skip
+    bars["weighted"] = bars["moved"] / bars["weights"]
+    measures = ["opening", "closing", "last_weight", "sales", "weighted", "moved"]
+    stands = pd.DataFrame(table(shop, "by_bar"), columns=["shop", "sold_at", *measures])
+    stands["sold_at"] = pd.to_datetime(stands["sold_at"], utc=True)
+    stands = stands.set_index(["shop", "sold_at"]).astype(float)
+    assert len(stands) == len(bars) > 50
+    fresh = bars.reindex(stands.index)[measures].to_numpy(float)
+    np.testing.assert_allclose(stands.to_numpy(), fresh, rtol=1e-9)
+    assert job(shop, "by_bar").recompute_sample(1000) == []
+    shop.rows("UPDATE shop.by_bar SET opening = opening + 1 RETURNING 1")
+    assert len(job(shop, "by_bar").recompute_sample(10)) == 10
+
+
+@pytest.mark.parametrize("name", ["by_day", "by_item", "by_time", "by_bar"])
 def test_any_order_of_days_and_any_number_of_runs_give_the_same_table(shop, name):
     for number, day in enumerate(DAYS):
         land(shop, day, *random_sales(number))

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from assets.comics.sample import Manifest, generate
+from assets.comics.sample import generate
 from assets.comics.sample.files import COLUMNS
+from assets.samples import Manifest
 from cli.main import build_app
 from pipelines.ingestion.decode import decompressed
 from resources.errors import UserError
@@ -55,7 +56,7 @@ def records(path: Path) -> Iterator[list[Any] | dict[str, Any]]:
 
 
 def landed(folder: Path, manifest: Manifest) -> list[tuple[str, list[Any] | dict[str, Any]]]:
-    kept = [entry for entry in manifest.files if entry.kind == "sales"]
+    kept = [entry for entry in manifest.files if entry.kind == "data"]
     return [(entry.landing_day, record) for entry in kept for record in records(folder / entry.path)]
 
 
@@ -91,9 +92,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path: Pat
 
 def test_files_hold_the_stated_number_of_rows(feed: tuple[Path, Manifest]) -> None:
     folder, manifest = feed
-    assert sum(entry.rows for entry in manifest.files if entry.kind == "sales") == manifest.rows == 6000
+    assert sum(entry.rows for entry in manifest.files if entry.kind == "data") == manifest.rows == 6000
     for entry in manifest.files:
-        if entry.kind in ("sales", "repeated"):
+        if entry.kind in ("data", "repeated"):
             assert len(list(records(folder / entry.path))) == entry.rows, entry.path
     assert {entry.landing_day for entry in manifest.files} == {
         (LAST_DAY - dt.timedelta(days=number)).isoformat() for number in range(12)
@@ -177,7 +178,7 @@ def test_repeated_empty_and_broken_files_are_what_they_are_called(feed: tuple[Pa
 
 def test_unless_asked_for_no_file_is_broken(tmp_path: Path) -> None:
     assert {entry.kind for entry in generate(tmp_path, 200, 2, LAST_DAY, 1).files} <= {
-        "sales",
+        "data",
         "repeated",
         "empty",
     }
@@ -196,7 +197,7 @@ def test_the_history_lands_on_the_first_day_and_reaches_months_back(feed: tuple[
 @pytest.mark.parametrize(("rows", "days"), [(1, 1), (7, 3), (50, 40), (300, 1)])
 def test_any_size_is_met_exactly(tmp_path: Path, rows: int, days: int) -> None:
     manifest = generate(tmp_path, rows, days, LAST_DAY, 3)
-    assert sum(entry.rows for entry in manifest.files if entry.kind == "sales") == rows
+    assert sum(entry.rows for entry in manifest.files if entry.kind == "data") == rows
 
 
 def test_the_command_writes_a_feed_and_refuses_to_overwrite_one(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_the_command_writes_a_feed_and_refuses_to_overwrite_one(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--system", "chain"], "has no sample"),
+        (["--system", "reference"], "has no sample"),
         (["--start", "tomorrow"], "is not a date"),
         (["--days", "2", "--broken-files", "3"], "is more than --days"),
     ],

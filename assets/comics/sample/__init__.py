@@ -4,6 +4,6 @@
 The same seed gives the same bytes. Nothing of it is real data, but for the names of comics.
 """
 
-from assets.comics.sample.feed import FileEntry, Manifest, generate
+from assets.comics.sample.feed import generate
 
-__all__ = ["FileEntry", "Manifest", "generate"]
+__all__ = ["generate"]

@@ -5,17 +5,17 @@ spaced by their rates (`_RATES`), so that a feed of any size has them in proport
 """
 
 import datetime as dt
-import json
 import random
 from collections import Counter, deque
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from assets.comics.sample.files import Layout, Writer, open_writer
 from assets.comics.sample.market import Market, Sale, price_text
+from assets.samples import FileEntry, Manifest
 
+FEED = "marketplace_sales"
 HISTORY_DAYS = 180
 HISTORY_SHARE = 0.4
 REMEMBERED = 1_000  # records of each marketplace kept for corrections and repeats: memory stays bounded
@@ -62,35 +62,6 @@ _NEEDS_CSV = frozenset({"wrong_column_count"})
 _NEEDS_EARLIER = frozenset({"repeated_later", *SUPERSEDING})
 
 
-@dataclass(frozen=True)
-class FileEntry:
-    """A file of the feed. `kind`: sales, repeated (content that landed before), empty, broken."""
-
-    path: str
-    landing_day: str
-    marketplace: str
-    rows: int
-    kind: str = "sales"
-
-
-@dataclass
-class Manifest:
-    """What was generated, and what a pipeline must make of it (`expected`, in rows over all landing days)."""
-
-    seed: int
-    first_day: str
-    last_day: str
-    rows: int
-    note: str = "SYNTHETIC data: no sale in these files ever happened"
-    files: list[FileEntry] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
-    expected: dict[str, int] = field(default_factory=dict)
-
-    def as_json(self) -> str:
-        """The manifest as indented JSON."""
-        return json.dumps(asdict(self), indent=1)
-
-
 def generate(
     out_dir: Path, rows: int, days: int, last_day: dt.date, seed: int, broken_files: int = 0
 ) -> Manifest:
@@ -112,7 +83,7 @@ def generate(
         if number >= days - broken_files:
             feed.break_file(day)
     manifest = feed.manifest(seed, all_days[0], last_day, rows)
-    (out_dir / "manifest.json").write_text(manifest.as_json() + "\n", encoding="utf-8")
+    manifest.write(out_dir)
     return manifest
 
 
@@ -152,7 +123,7 @@ class _Feed:
                 path = folder / f"{place.name}-{day:%Y%m%d}.{place.layout.extension}"
                 with open_writer(path, place.layout) as writer:
                     self._fill(writer, place, day, count, is_first=is_first)
-                self._note(path, day, place.name, count)
+                self._note(path, day, count)
 
     def repeat_file(self, day: dt.date) -> None:
         """Land the first file of the day once more under another name: the same content, nothing new."""
@@ -165,13 +136,13 @@ class _Feed:
         name, _, extension = source.name.partition(".")
         copy = source.with_name(f"{name}-again.{extension}")
         copy.write_bytes(source.read_bytes())
-        self._note(copy, day, original.marketplace, original.rows, "repeated")
+        self._note(copy, day, original.rows, "repeated")
 
     def empty_file(self, day: dt.date) -> None:
         """Land a file without a byte."""
         path = self.out_dir / day.isoformat() / f"{MARKETPLACES[1].name}-{day:%Y%m%d}-empty.csv"
         path.write_bytes(b"")
-        self._note(path, day, MARKETPLACES[1].name, 0, "empty")
+        self._note(path, day, 0, "empty")
 
     def break_file(self, day: dt.date) -> None:
         """Land a gzip file that ends in the middle: it is quarantined whole and loads nothing."""
@@ -182,7 +153,7 @@ class _Feed:
                 writer.row(_values(self._new_sale(place, day, is_first=False), place.layout))
         data = path.read_bytes()
         path.write_bytes(data[: len(data) * 2 // 3])
-        self._note(path, day, place.name, 0, "broken")
+        self._note(path, day, 0, "broken")
 
     def manifest(self, seed: int, first_day: dt.date, last_day: dt.date, rows: int) -> Manifest:
         """What was written, and what must come of it."""
@@ -200,18 +171,13 @@ class _Feed:
         }  # fmt: skip
         faults = {kind: self.counts[kind] for kind in _RATES}
         return Manifest(
-            seed,
-            first_day.isoformat(),
-            last_day.isoformat(),
-            rows,
-            files=self.files,
-            faults=faults,
-            expected=expected,
-        )
+            "comics", seed, first_day.isoformat(), last_day.isoformat(), rows, files=self.files, faults=faults,
+            feeds={FEED: expected}, expected=expected,
+        )  # fmt: skip
 
-    def _note(self, path: Path, day: dt.date, marketplace: str, rows: int, kind: str = "sales") -> None:
+    def _note(self, path: Path, day: dt.date, rows: int, kind: str = "data") -> None:
         name = path.relative_to(self.out_dir).as_posix()
-        self.files.append(FileEntry(name, day.isoformat(), marketplace, rows, kind))
+        self.files.append(FileEntry(name, day.isoformat(), FEED, rows, kind))
 
     def _fill(self, writer: Writer, place: Marketplace, day: dt.date, count: int, *, is_first: bool) -> None:
         landed: list[Sale] = []
@@ -336,9 +302,3 @@ def _values(sale: Sale, layout: Layout) -> dict[str, Any]:
         "url": f"https://{sale.marketplace}.example/item/{sale.listing_id}", "format": sale.sale_format,
         "attributes": f'{{"bids": {sale.bids}}}',
     }  # fmt: skip
-
-
-def landing_files(out_dir: Path, manifest: Manifest) -> Iterator[tuple[dt.date, Path]]:
-    """The landing day and path of every generated file, in landing order."""
-    for entry in manifest.files:
-        yield dt.date.fromisoformat(entry.landing_day), out_dir / entry.path

@@ -40,3 +40,14 @@ SELECT c.relname,
    AND c.relkind IN ('r', 'p', 'm', 'v', 'f')
    AND CASE WHEN %(table)s::text IS NULL THEN NOT c.relispartition ELSE c.relname = %(table)s END
  ORDER BY c.relname COLLATE "C"
+
+-- name: view_state
+-- Whether the materialised view %(schema)s.%(view)s holds rows, and whether REFRESH ... CONCURRENTLY can match its rows
+-- by a unique index: valid, not partial, no expression.
+SELECT c.relispopulated,
+       EXISTS (SELECT FROM pg_index i
+                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+                  AND i.indpred IS NULL AND i.indexprs IS NULL)
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE n.nspname = %(schema)s AND c.relname = %(view)s AND c.relkind = 'm'

@@ -45,12 +45,32 @@ RETURNING load_id
 -- Close the account of a file. The table's CHECK refuses one that does not add up (promise 2).
 UPDATE longbox.loads
 SET landed_rows = %(landed_rows)s, loaded_rows = %(loaded_rows)s, duplicate_rows = %(duplicate_rows)s,
-    quarantined_rows = %(quarantined_rows)s, report = %(report)s
+    quarantined_rows = %(quarantined_rows)s, header = %(header)s, report = %(report)s
 WHERE load_id = %(load_id)s
 
 -- name: note_object
 -- The same content under the same name and day, written again: remember the new object, so that it is not read again.
 UPDATE longbox.loads SET object_e_tag = %(object_e_tag)s, object_bytes = %(object_bytes)s WHERE load_id = %(load_id)s
+
+-- name: earlier_headers
+-- Columns of the last files up to a landing day. Relies on loads_by_day.
+SELECT header FROM longbox.loads
+WHERE feed_id = %(feed_id)s AND landing_day <= %(landing_day)s AND status = 'loaded' AND header ? 'columns'
+ORDER BY landing_day DESC, load_id DESC LIMIT %(limit)s
+
+-- name: faults_by_column
+-- Columns in which at least so many rows of a load do not convert, with one of them. Relies on quarantine_by_load.
+SELECT column_name, count(*), min(detail) FROM longbox.quarantine
+WHERE load_id = %(load_id)s AND column_name IS NOT NULL AND reason = ANY (%(reasons)s)
+GROUP BY column_name HAVING count(*) >= %(least)s
+ORDER BY column_name
+
+-- name: changes_of_day
+-- What changed in the columns of a day's files. Relies on loads_by_day.
+SELECT file_name, change FROM longbox.loads JOIN longbox.feeds USING (feed_id),
+       jsonb_array_elements(report -> 'schema_changes') AS change
+WHERE (system, feed) = (%(system)s, %(feed)s) AND landing_day = %(landing_day)s
+ORDER BY file_name COLLATE "C", load_id
 
 -- name: drop_staging
 -- A second writer in one transaction (a replay of two kinds of rows) begins afresh.
@@ -60,14 +80,16 @@ DROP TABLE IF EXISTS pg_temp.ingest_rows, pg_temp.ingest_known
 -- The rows of one chunk, typed like the table but without its constraints; and what the registry knows of them.
 CREATE TEMP TABLE ingest_rows ON COMMIT DROP AS
 SELECT 0::bigint AS ordinal, 0::bigint AS last_ordinal, 0::bigint AS line, NULL::uuid AS key_hash,
-       NULL::uuid AS content_hash, NULL::date AS event_on, NULL::bigint AS revision, false AS is_repeated, {columns}
+       NULL::uuid AS content_hash, NULL::date AS event_on, NULL::bigint AS revision, false AS is_repeated,
+       false AS is_tombstone, {columns}
 FROM {table} LIMIT 0
 
 -- name: create_known
 CREATE TEMP TABLE ingest_known (ordinal bigint, key_hash uuid, is_same boolean) ON COMMIT DROP
 
 -- name: copy_rows
-COPY ingest_rows (ordinal, last_ordinal, line, key_hash, content_hash, event_on, revision, is_repeated, {columns})
+COPY ingest_rows (ordinal, last_ordinal, line, key_hash, content_hash, event_on, revision, is_repeated, is_tombstone,
+                  {columns})
 FROM STDIN
 
 -- name: find_known
@@ -81,8 +103,10 @@ FROM ingest_rows r,
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s
 
 -- name: register_new
-INSERT INTO longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal)
-SELECT %(feed_id)s, r.key_hash, r.content_hash, r.event_on, r.revision, %(landing_day)s, %(load_id)s, r.last_ordinal
+INSERT INTO longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal,
+                                 is_tombstone)
+SELECT %(feed_id)s, r.key_hash, r.content_hash, r.event_on, r.revision, %(landing_day)s, %(load_id)s, r.last_ordinal,
+       r.is_tombstone
 FROM ingest_rows r
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s
   AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
@@ -91,7 +115,15 @@ WHERE r.ordinal BETWEEN %(first)s AND %(last)s
 INSERT INTO {table} ({columns}, key_hash, content_hash, landing_day, load_id, line)
 SELECT {values}, r.key_hash, r.content_hash, %(landing_day)s, %(load_id)s, r.line
 FROM ingest_rows r
-WHERE r.ordinal BETWEEN %(first)s AND %(last)s
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s AND NOT r.is_tombstone
+  AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+
+-- name: insert_tombstones
+-- Deletions that are new. They have no row in the table: they may lack its required columns.
+INSERT INTO longbox.tombstones (feed_id, key_hash, content_hash, landing_day, load_id, line)
+SELECT %(feed_id)s, r.key_hash, r.content_hash, %(landing_day)s, %(load_id)s, r.line
+FROM ingest_rows r
+WHERE r.ordinal BETWEEN %(first)s AND %(last)s AND r.is_tombstone
   AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
 
 -- name: land_again
@@ -171,6 +203,11 @@ FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
 SELECT file_name, reason, detail FROM longbox.quarantine
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NULL AND status = 'open'
 ORDER BY quarantine_id
+
+-- name: tombstones_of_day
+-- Deletions that landed on the day. Relies on tombstones_by_load.
+SELECT count(*) FROM longbox.tombstones
+WHERE load_id IN (SELECT load_id FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s)
 
 -- name: raw_rows_of_day
 -- Rows of the table that landed on the day, counted in the table itself. Relies on its index on (load_id).

@@ -23,23 +23,25 @@ UNION ALL
 SELECT DISTINCT key_hash, NULL::uuid FROM longbox.version_switches
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s
 
--- name: keys_of_older_rules
--- Records whose row, or rejection, was made by older rules. Scans the target: for a changed rule, not for every day.
-SELECT key_hash, NULL::uuid FROM {target} WHERE rule_version < %(rule_version)s
+-- name: keys_of_other_rules
+-- Records whose row, or rejection, was made by other rules than today's (older ones, or newer that were taken back). Scans the target: for a changed rule, not for every day.
+SELECT key_hash, NULL::uuid FROM {target} WHERE rule_version <> %(rule_version)s
 UNION ALL
 SELECT key_hash, NULL::uuid FROM longbox.rejections
-WHERE feed_id = %(feed_id)s AND rule_version < %(rule_version)s
+WHERE feed_id = %(feed_id)s AND rule_version <> %(rule_version)s
 
 -- name: create_batch
 -- What a batch works with: its keys, their versions, rows to be, rejections, what changes and what goes.
 CREATE TEMP TABLE batch_landed (key_hash uuid NOT NULL, content_hash uuid) ON COMMIT DROP;
 CREATE TEMP TABLE batch_versions (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
-                                  is_current boolean NOT NULL) ON COMMIT DROP;
+                                  is_current boolean NOT NULL, is_tombstone boolean NOT NULL,
+                                  is_deleted boolean NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LIMIT 0;
 CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
                                   reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_absent (key_hash uuid NOT NULL, content_hash uuid NOT NULL) ON COMMIT DROP;
-CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL, is_same boolean NOT NULL)
+  ON COMMIT DROP;
 CREATE TEMP TABLE batch_gone (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP
 
 -- name: copy_landed
@@ -52,11 +54,13 @@ COPY batch_rows ({columns}) FROM STDIN
 COPY batch_rejected (key_hash, content_hash, event_on, reason, detail) FROM STDIN
 
 -- name: find_versions
--- Every version of the batch's keys that was ever accepted. Relies on the registry's primary key.
-INSERT INTO batch_versions (key_hash, content_hash, event_on, is_current)
-SELECT key.key_hash, version.content_hash, version.event_on, version.is_current
+-- Every version of the batch's keys that was ever accepted, and whether the winning one deletes the record. Relies on
+-- the registry's primary key.
+INSERT INTO batch_versions (key_hash, content_hash, event_on, is_current, is_tombstone, is_deleted)
+SELECT key.key_hash, version.content_hash, version.event_on, version.is_current, version.is_tombstone,
+       bool_or(version.is_current AND version.is_tombstone) OVER (PARTITION BY key.key_hash)
 FROM (SELECT DISTINCT key_hash FROM batch_landed) AS key,
-     LATERAL (SELECT content_hash, event_on, is_current FROM longbox.record_keys
+     LATERAL (SELECT content_hash, event_on, is_current, is_tombstone FROM longbox.record_keys
               WHERE feed_id = %(feed_id)s AND key_hash = key.key_hash OFFSET 0) AS version
 
 -- name: current_rows
@@ -68,16 +72,18 @@ LEFT JOIN LATERAL (
     SELECT true AS is_here, source.* FROM {raw} AS source
     WHERE key_hash = version.key_hash AND content_hash = version.content_hash AND {placed} LIMIT 1
 ) AS raw ON true
-WHERE version.is_current
+WHERE version.is_current AND NOT version.is_tombstone
 
 -- name: find_absent
 -- Keys whose winning version cannot be read here: what was made of it before must stand.
 INSERT INTO batch_absent (key_hash, content_hash) SELECT unnest(%(keys)s::uuid[]), unnest(%(contents)s::uuid[])
 
 -- name: find_changed
--- Rows that are new or differ from what stands. Relies on the target's primary key (key_hash, {time}).
-INSERT INTO batch_changed (key_hash, event_on)
-SELECT fresh.key_hash, fresh.{time}
+-- Rows that are new or differ from what stands; `is_same`: in nothing but the version of the rules that made them.
+-- Relies on the target's primary key (key_hash, {time}).
+INSERT INTO batch_changed (key_hash, event_on, is_same)
+SELECT fresh.key_hash, fresh.{time},
+       kept.is_there IS NOT NULL AND ({kept_content}) IS NOT DISTINCT FROM ({fresh_content})
 FROM batch_rows AS fresh
 LEFT JOIN LATERAL (
     SELECT true AS is_there, {columns} FROM {target} AS kept
@@ -102,13 +108,14 @@ WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
 SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), date_trunc('month', row.{time})::date
 FROM (
-    SELECT kept.* FROM (TABLE batch_gone UNION ALL TABLE batch_changed) AS change,
+    SELECT kept.* FROM (TABLE batch_gone UNION ALL
+                        SELECT key_hash, event_on FROM batch_changed WHERE NOT is_same) AS change,
          LATERAL (SELECT {time}, {groups} FROM {target} AS kept
                   WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on OFFSET 0) AS kept
     UNION ALL
     SELECT fresh.{time}, {fresh_groups}
     FROM batch_rows AS fresh JOIN batch_changed AS change
-      ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+      ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ) AS row
 WHERE num_nulls({groups}) = 0
 ON CONFLICT DO NOTHING
@@ -121,8 +128,18 @@ WHERE kept.key_hash = gone.key_hash AND kept.{time} = gone.event_on
 -- Only rows that differ are written; columns that a later stage sets start from their default again.
 INSERT INTO {target} ({columns})
 SELECT {fresh_columns} FROM batch_rows AS fresh
-JOIN batch_changed AS change ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time}
+JOIN batch_changed AS change
+  ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ON CONFLICT (key_hash, {time}) DO UPDATE SET {assignments}
+
+-- name: count_same
+SELECT count(*) FROM batch_changed WHERE is_same
+
+-- name: stamp_rules
+-- Rows that today's rules make as they stand: they only say so. Nothing of a later stage is touched.
+UPDATE {target} AS kept SET rule_version = %(rule_version)s
+FROM batch_changed AS change
+WHERE change.is_same AND kept.key_hash = change.key_hash AND kept.{time} = change.event_on
 
 -- name: clear_rejections
 -- Rejections of the batch's keys that no longer hold, or hold otherwise.
@@ -142,9 +159,10 @@ ON CONFLICT (feed_id, key_hash) DO NOTHING
 
 -- name: account_batch
 -- The equation of promise 2 over the batch's raw versions, read back from the tables before the batch commits:
--- raw = normalised + superseded + rejected.
+-- raw = normalised + superseded + rejected + deleted.
 SELECT count(*),
-       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE version.is_deleted),
+       count(*) FILTER (WHERE NOT version.is_current AND NOT version.is_deleted),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
 FROM batch_landed AS landed
@@ -165,7 +183,8 @@ WHERE landed.content_hash IS NOT NULL
 -- name: account_day
 -- The same equation over all raw versions of a landing day, for a check that trusts nothing the run said.
 SELECT count(*),
-       count(*) FILTER (WHERE NOT version.is_current),
+       count(*) FILTER (WHERE deleted.is_there),
+       count(*) FILTER (WHERE NOT version.is_current AND deleted.is_there IS NULL),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there),
        count(*) FILTER (WHERE version.is_current AND rejected.is_there IS NULL AND kept.is_there)
 FROM {raw} AS landed
@@ -174,6 +193,11 @@ LEFT JOIN LATERAL (
     WHERE version.feed_id = %(feed_id)s AND version.key_hash = landed.key_hash
       AND version.content_hash = landed.content_hash OFFSET 0
 ) AS version ON true
+LEFT JOIN LATERAL (
+    SELECT true AS is_there FROM longbox.record_keys AS winner
+    WHERE winner.feed_id = %(feed_id)s AND winner.key_hash = landed.key_hash AND winner.is_current
+      AND winner.is_tombstone OFFSET 0
+) AS deleted ON NOT version.is_current
 LEFT JOIN LATERAL (
     SELECT true AS is_there FROM {target} AS kept
     WHERE kept.key_hash = landed.key_hash AND kept.{time} = version.event_on

@@ -1,0 +1,1 @@
+"""A blockchain-insight service's operations: YAML, migrations, a synthetic sample; no rule in Python."""

@@ -1,0 +1,281 @@
+"""`longbox backup`: make a backup; list, verify, copy and expire backups; make and rotate their keys.
+
+Only reads options and prints; what happens is `pipelines.backup`'s.
+"""
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.backup.model import BackupRecord
+    from pipelines.backup.repository import Repository
+    from resources.settings import Settings
+
+commands = typer.Typer(help="Back up the database cluster; see what there is and whether it is sound.")
+key_commands = typer.Typer(help="Keys of backups: make, rotate, show.", no_args_is_help=True)
+commands.add_typer(key_commands, name="keys")
+
+System = Annotated[
+    str | None,
+    typer.Option("--system", metavar="ID", help="Whose backups, if the store has several clusters'."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to `app`."""
+    app.add_typer(commands, name="backup")
+
+
+@commands.callback(invoke_without_command=True)
+def backup(
+    context: typer.Context,
+    full: Annotated[
+        bool, typer.Option("--full", help="A full backup, also where an incremental one could be made.")
+    ] = False,
+) -> None:
+    """Make a backup: incremental if there is one to build on, else full. Safe to interrupt and to run again."""
+    if context.invoked_subcommand is not None:
+        return
+    from cli.progress import ProgressLine
+    from pipelines.backup.errors import BaseUnusableError
+    from pipelines.backup.setup import backup_database, default_keys, open_engine
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    default_keys(settings, lambda text: typer.echo(text, err=True))
+    with backup_database(settings) as database:
+        engine = open_engine(settings, database)
+        choice = engine.choose()
+        if choice.reason and not full:
+            typer.echo(f"a full backup: {choice.reason}", err=True)
+        kind = "full" if full else choice.kind
+        line = ProgressLine()
+        try:
+            record = engine.back_up(kind, line)
+        except BaseUnusableError as error:
+            line.close()
+            typer.echo(f"a full backup: {error}", err=True)
+            record = engine.back_up("full", line)
+        line.close()
+        if engine.keys.is_due(dt.datetime.now(dt.UTC)):
+            typer.echo(
+                "the recovery key is older than 90 days; `longbox backup keys rotate` adds one", err=True
+            )
+    typer.echo(
+        f"{record.backup_id}: {_size(record.plain_bytes)} in {record.files:,} files, "
+        f"{_size(record.stored_bytes)} stored, {record.duration_seconds:.1f} s"
+    )
+
+
+@commands.command("list")
+def list_backups(
+    system: System = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """List the backups, oldest first, and the moments that can be restored."""
+    from pipelines.backup.planning import window
+    from pipelines.backup.setup import open_stored_repository, opener
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    repository = open_stored_repository(settings, system)
+    records = repository.records()
+    for record in records:
+        typer.echo(_as_json(repository, record) if as_json else _as_line(repository, record))
+    for name, reason in records.faults.items():
+        typer.echo(f"damaged: {name}: {reason}", err=True)
+    found = window(repository, opener(settings))
+    if not as_json and found is not None:
+        how = "any moment" if found.is_from_wal else "the end of each backup (no WAL is in the store)"
+        typer.echo(f"restorable: {how}, {found.first:%Y-%m-%d %H:%M:%SZ} to {found.until:%Y-%m-%d %H:%M:%SZ}")
+    if records.faults:
+        raise typer.Exit(1)
+
+
+@commands.command("verify")
+def verify(
+    backup_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this backup and what it builds on.")
+    ] = None,
+    system: System = None,
+) -> None:
+    """Read everything back, from the store and each copy; name what is damaged or missing (exit code 1)."""
+    from pipelines.backup.setup import open_stored_repository, opener
+    from pipelines.backup.verify import verify_backup, verify_repository
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    whole, keys = open_stored_repository(settings, system), opener(settings)
+    is_decrypting, is_sound = keys.has("recovery"), True
+    for store in whole.stores:
+        repository = whole.only(store)
+        if backup_id:
+            result = verify_backup(repository, backup_id, keys, is_decrypting)
+            faults, objects, size = list(result.faults), result.objects, result.stored_bytes
+        else:
+            report = verify_repository(repository, keys, is_decrypting)
+            faults, objects, size = (
+                [str(fault) for fault in report.faults],
+                report.objects,
+                report.stored_bytes,
+            )
+        for fault in faults:
+            typer.echo(f"{store.url}: {fault}")
+        how = "decrypted" if is_decrypting else "checked by their hashes; the recovery keys are not here"
+        typer.echo(f"{store.url}: {objects} objects, {_size(size)}, {how}: {len(faults) or 'no'} fault(s)")
+        is_sound = is_sound and not faults
+    if not is_sound:
+        raise typer.Exit(1)
+
+
+@commands.command("copy")
+def copy(
+    system: System = None,
+    mend: Annotated[
+        bool,
+        typer.Option("--mend", help="Read everything; replace what is damaged or missing by a sound copy."),
+    ] = False,
+) -> None:
+    """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: a fault)."""
+    from pipelines.backup import copies
+    from pipelines.backup.setup import open_stored_repository
+    from resources.errors import UserError
+    from resources.settings import Settings
+
+    repository = open_stored_repository(Settings.load(), system)
+    if not repository.copies:
+        raise UserError("no copy store is named; set LONGBOX_BACKUP_COPY_STORES")
+    results = copies.mend(repository) if mend else copies.copy_repository(repository)
+    for result in results:
+        for fault in result.faults:
+            typer.echo(f"{result.store}: {fault}")
+        typer.echo(
+            f"{result.store}: {result.copied} of {result.objects} objects brought, {_size(result.copied_bytes)}"
+        )
+    if any(result.faults for result in results):
+        raise typer.Exit(1)
+
+
+@commands.command("expire")
+def expire(
+    system: System = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete; without it only what would go is shown.")
+    ] = False,
+) -> None:
+    """Delete backups and WAL that the policy no longer keeps, in the store and in each copy. Shows only, by default."""
+    from pipelines.backup import expiry
+    from pipelines.backup.setup import open_stored_repository
+    from resources.settings import Settings
+
+    whole, now = open_stored_repository(Settings.load(), system), dt.datetime.now(dt.UTC)
+    for store in whole.stores:
+        result = expiry.expire(whole.only(store), expiry.Policy(), now, dry_run=not yes)
+        for backup_id in result.plan.expired:
+            typer.echo(f"{store.url}: {backup_id}")
+        act = "deleted" if yes else "would go; --yes deletes"
+        typer.echo(
+            f"{store.url}: {len(result.plan.expired)} backup(s) and {len(result.plan.wal)} of WAL, "
+            f"{_size(result.freed_bytes)}, {act}; {len(result.plan.kept)} backup(s) stay"
+        )
+
+
+@key_commands.command("init")
+def init(
+    recovery_file: Annotated[
+        Path | None,
+        typer.Option("--recovery-file", help="Where the recovery keys go (default: LONGBOX_HOME/keys)."),
+    ] = None,
+    kms: Annotated[
+        str | None,
+        typer.Option("--kms", metavar="URI", help="Seal the recovery keys with this key: aws-kms://arn:..."),
+    ] = None,
+) -> None:
+    """Make the keys: one file for the server, which only encrypts, and one to keep elsewhere, which decrypts."""
+    from pipelines.backup.setup import key_warning
+    from resources.keys import make_keys
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    place = recovery_file or settings.backup_recovery_keys
+    made = make_keys(settings.backup_keys, place.expanduser().absolute(), dt.datetime.now(dt.UTC), kms)
+    typer.echo(f"{made.server_file}: keys of the server (recovery key {made.key_id})")
+    typer.echo(key_warning(made.recovery_file), err=True)
+
+
+@key_commands.command("rotate")
+def rotate() -> None:
+    """Add a recovery key that new backups use. Older backups stay readable with the same file."""
+    from pipelines.backup.setup import key_warning
+    from resources.keys import rotate_keys
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    made = rotate_keys(settings.backup_keys, settings.backup_recovery_keys, dt.datetime.now(dt.UTC))
+    typer.echo(f"recovery key {made.key_id} is used from now on")
+    typer.echo(key_warning(made.recovery_file), err=True)
+
+
+@key_commands.command("show")
+def show_keys() -> None:
+    """Show the recovery keys by their ids, without secrets, and how many backups need each."""
+    from resources.keys import ServerKeys
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    keys = ServerKeys.load(settings.backup_keys)
+    uses = _uses(settings)
+    for key in keys.keys:
+        mark = " (new backups use it)" if key.is_primary else ""
+        typer.echo(
+            f"{key.key_id}  made {key.created_at:%Y-%m-%d}, {uses.get(key.key_id, 0)} backup(s) need it{mark}"
+        )
+
+
+def _uses(settings: "Settings") -> dict[str, int]:
+    from pipelines.backup.setup import open_stored_repository
+    from resources.errors import UserError
+
+    found: dict[str, int] = {}
+    try:
+        for record in open_stored_repository(settings).records():
+            found[record.recovery_key_id] = found.get(record.recovery_key_id, 0) + 1
+    except UserError:
+        return found  # no backup yet
+    return found
+
+
+def _as_line(repository: "Repository", record: "BackupRecord") -> str:
+    checked = repository.verification(record.backup_id)
+    if checked is None:
+        state = "not verified"
+    else:
+        state = f"{'sound' if checked.is_sound else 'DAMAGED'}, verified {checked.verified_at:%Y-%m-%d %H:%M}"
+    return (
+        f"{record.backup_id}  {record.kind:<11}  {record.ended_at:%Y-%m-%d %H:%M:%SZ}  {_size(record.plain_bytes):>9}  "
+        f"{_size(record.stored_bytes):>9} stored  {record.duration_seconds:6.1f} s  {state}"
+    )
+
+
+def _as_json(repository: "Repository", record: "BackupRecord") -> str:
+    checked = repository.verification(record.backup_id)
+    facts = {
+        "backup_id": record.backup_id,
+        "kind": record.kind,
+        "started_at": record.started_at.isoformat(),
+        "ended_at": record.ended_at.isoformat(),
+        "parent_id": record.parent_id,
+        "plain_bytes": record.plain_bytes,
+        "stored_bytes": record.stored_bytes,
+        "recovery_key_id": record.recovery_key_id,
+        "is_sound": checked.is_sound if checked else None,
+    }
+    return json.dumps(facts)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"

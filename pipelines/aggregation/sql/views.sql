@@ -1,0 +1,12 @@
+-- Refreshing materialised views that migrations make.
+
+-- name: refresh_view
+-- Readers go on while it runs; two refreshes of a view take turns. Relies on a unique index of the view.
+REFRESH MATERIALIZED VIEW CONCURRENTLY {view}
+
+-- name: fill_view
+-- The first time: a view that was never filled cannot be read, so that nobody is blocked, nor refreshed concurrently.
+REFRESH MATERIALIZED VIEW {view}
+
+-- name: count_view
+SELECT count(*) FROM {view}

@@ -1,0 +1,51 @@
+"""Backups: what PostgreSQL cannot lose, streamed into an object store, encrypted, and restored to prove it.
+
+Concept: a *repository* (folder `backups/<system identifier>/` of a store) holds base backups (full and incremental),
+the WAL between them, and a catalogue record per backup, written last: without it the backup does not exist. A backup
+of any kind is restorable to its own end by itself (it carries its WAL); to any later moment together with `wal/`.
+https://www.postgresql.org/docs/18/continuous-archiving.html
+
+Files (who imports what runs downwards):
+
+    coverage   covers(): is the content of this partition in a verified backup? Without evidence: no
+    copies     bring every object to each copy store and compare there
+    expiry     which backups and WAL may go, dependents first; `plan_expiry` is pure, `expire` deletes
+    verify     read everything back: hashes, decryption, chains, continuity of WAL
+    restore    carry a plan out: lay the files out, check them, recover, look, say "restored"
+    planning   which backups and WAL lead to a target; refuses what cannot be, before anything is written
+    recovery   start the restored cluster, feed it WAL, wait for the target, check, promote
+    engine     `BackupEngine`, what each engine can do; `postgres` is the default one
+    files      the files of a backup out of the repository, checked and combined
+    stream     tar stream -> zstd -> encrypt -> parts in the store, and back; bounded memory
+    wal        segments, partial segments, history files and the covered moment in the repository
+    repository one repository over a store and its copies: records, leases, sealed objects, sweeping
+    sealed     the format of a sealed object (below)
+    layout     the names below; no other module builds or parses them
+    model      records as values; JSON with a checksum of its own
+    errors     what may go wrong
+
+Layout, relative to the store's URL (the same in every copy store, byte for byte):
+
+    backups/<system identifier>/
+      catalogue/<backup id>.json             BackupRecord; backup id = 20261121T054200Z-full-1a2b, -incr-
+      data/<backup id>/part-000001.sealed    tar of the cluster, in order; each part stands by itself
+      data/<backup id>/manifest.sealed       backup_manifest, under the state key: for the next incremental
+      leases/<backup id>.json                a backup in progress; renewed every 30 s
+      verifications/<backup id>.json         Verification: the last reading back of that backup
+      wal/<TLI, 8 hex>/<segment, 24 hex>.sealed                   a whole segment
+      wal/<TLI>/<segment>.<valid bytes, 8 hex>.partial.sealed     the open segment so far; a new object each time
+      wal/<TLI>/history.sealed               the timeline's history file
+      wal/covered.json                       Covered: every commit up to this moment is in the store
+      truth/, drills/                        the drills' (heartbeats, digests, results); see their module
+
+A sealed object: magic, header (JSON: its own name, wrapped key, meta), ciphertext of a zstd frame (Tink streaming
+AES-256-GCM, the header as associated data), BLAKE2b-256 of everything before. So damage is found without any key, and
+an object cannot stand in for another one. The wrapped key opens with the recovery keys only; the server holds none.
+
+For the WAL receiver: `wal.WalArchive.put_segment / put_partial / put_history / put_covered` (all idempotent), and
+`WalArchive.inventory()` -> what is there, gaps named; locks for it come from `sealed.recovery_lock(ServerKeys)`. For
+drills: `restore.restore(repository, RestoreRequest(...), opener, check=f)`, where `f(url)` runs against the recovered
+server before it counts as restored; `planning.window(repository, opener)` gives first and newest restorable moment.
+For assets: `setup.open_engine(settings, database)` and its `choose()`, `back_up()`; `verify.verify_repository`,
+`copies.copy_repository`, `expiry.expire`, each returning a frozen dataclass.
+"""

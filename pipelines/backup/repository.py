@@ -1,0 +1,236 @@
+"""One cluster's repository over a store and its copies: records, leases, whole objects, sweeping of leftovers.
+
+Writing goes to the first store alone (`copies` brings the rest there); reading takes an object from the first store
+where it is whole, so that a damaged one is replaced by its copy without the caller's doing. Objects are never
+rewritten under the same name, but for leases, verifications and `wal/covered.json`.
+"""
+
+import contextlib
+import datetime as dt
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.backup import layout
+from pipelines.backup.errors import DamagedError
+from pipelines.backup.model import BackupRecord, StoredObject, Verification
+from pipelines.backup.sealed import check_digest
+from resources.errors import LongboxError, ObjectMissingError, UserError
+from resources.object_store import ObjectInfo, ObjectStore
+
+LEASE_SECONDS = 30.0
+SWEEP_AFTER = dt.timedelta(minutes=15)  # thirty missed renewals: the holder is gone, not slow
+
+
+@dataclass(frozen=True)
+class Records:
+    """The catalogue: sound records by time, and the faults of those that no store has whole."""
+
+    sound: tuple[BackupRecord, ...]
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[BackupRecord]:
+        return iter(self.sound)
+
+    def get(self, backup_id: str) -> BackupRecord | None:
+        """The record of that id."""
+        return next((record for record in self.sound if record.backup_id == backup_id), None)
+
+    def chain(self, record: BackupRecord) -> list[BackupRecord]:
+        """The full backup and the incrementals up to `record`, oldest first. Raises `DamagedError` if one is gone."""
+        found = [record]
+        while (parent_id := found[0].parent_id) is not None:
+            parent = self.get(parent_id)
+            if parent is None or parent in found:
+                raise DamagedError(
+                    f"backup {record.backup_id} builds on {parent_id}, which is not in the repository",
+                    [layout.record(parent_id)],
+                )
+            found.insert(0, parent)
+        return found
+
+
+class Repository:
+    """The objects of one cluster, by their names in `layout`. Safe to share between threads."""
+
+    def __init__(
+        self, store: ObjectStore, system_identifier: str, copies: Sequence[ObjectStore] = ()
+    ) -> None:
+        self.store, self.copies = store, tuple(copies)
+        self.system_identifier = system_identifier
+
+    @property
+    def stores(self) -> tuple[ObjectStore, ...]:
+        """The store and its copies, in the order of reading."""
+        return (self.store, *self.copies)
+
+    def only(self, store: ObjectStore) -> "Repository":
+        """The same repository as that one store has it."""
+        return Repository(store, self.system_identifier)
+
+    def path(self, name: str) -> str:
+        """Where an object is in its store."""
+        return f"{layout.ROOT}/{self.system_identifier}/{name}"
+
+    def names(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects of the first store under `prefix`, ordered, with names as in `layout`."""
+        root = self.path("")
+        for info in self.store.list(self.path(prefix).rstrip("/")):
+            name = info.path.removeprefix(root)
+            yield ObjectInfo(name, info.size_bytes, info.e_tag, info.modified_at)
+
+    def all_names(self, prefix: str) -> list[str]:
+        """Names under `prefix` in any of the stores, ordered."""
+        found: set[str] = set()
+        for store in self.stores:
+            found.update(info.path for info in self.only(store).names(prefix))
+        return sorted(found)
+
+    def put(self, name: str, data: bytes | bytearray) -> None:
+        """Write an object to the first store. All or nothing."""
+        self.store.put(self.path(name), data)
+
+    def delete(self, name: str) -> None:
+        """Remove an object from the first store; absent is fine."""
+        self.store.delete(self.path(name))
+
+    def read(self, name: str, is_whole: Callable[[bytes], object]) -> bytes:
+        """The object from the first store in which `is_whole` does not raise. Raises `DamagedError` naming it."""
+        faults = []
+        for store in self.stores:
+            try:
+                data = b"".join(store.read(self.path(name)))
+                is_whole(data)
+                return data
+            except ObjectMissingError:
+                faults.append(f"missing in {store.url}")
+            except LongboxError as error:
+                faults.append(f"{error} (in {store.url})")
+        raise DamagedError(f"{name}: {'; '.join(faults)}", [name])
+
+    def read_sealed(self, name: str, recorded: StoredObject | None = None) -> bytes:
+        """A sealed object whose digest, and whose record if one is given, was compared. Raises `DamagedError`."""
+        return self.read(name, lambda data: check_sealed(name, data, recorded))
+
+    def records(self) -> Records:
+        """Every backup that exists, in whichever store."""
+        sound, faults = [], {}
+        for name in self.all_names(layout.CATALOGUE):
+            try:
+                sound.append(self.record(name.removeprefix(f"{layout.CATALOGUE}/").removesuffix(".json")))
+            except DamagedError as error:
+                faults[name] = str(error)
+        return Records(tuple(sorted(sound, key=lambda record: (record.ended_at, record.backup_id))), faults)
+
+    def record(self, backup_id: str) -> BackupRecord:
+        """One record. Raises `DamagedError`, also when there is none."""
+        name = layout.record(backup_id)
+        return BackupRecord.from_json(name, self.read(name, lambda data: _check_record(name, data)))
+
+    def put_record(self, record: BackupRecord) -> None:
+        """Make the backup exist. The last act of a backup."""
+        self.put(layout.record(record.backup_id), record.to_json())
+
+    def verification(self, backup_id: str) -> Verification | None:
+        """What the last reading back of a backup found; None if it was never read back, or the result is damaged."""
+        name = layout.verification(backup_id)
+        with contextlib.suppress(DamagedError):
+            return Verification.from_json(
+                name, self.read(name, lambda data: Verification.from_json(name, data))
+            )
+        return None
+
+    def unfinished(self, older_than: dt.timedelta = SWEEP_AFTER) -> list[str]:
+        """Names that belong to backups without a record whose lease was not renewed for `older_than`.
+
+        Ages are taken from the store's own clock, on which leases and objects are stamped too.
+        """
+        now = self._store_clock()
+        leases = {_owner(info.path): info for info in self.names(layout.LEASES)}
+        finished = {_owner(info.path) for info in self.names(layout.CATALOGUE)}
+        by_backup: dict[str, list[ObjectInfo]] = {backup_id: [info] for backup_id, info in leases.items()}
+        for info in self.names(layout.DATA):
+            owner = _owner(info.path)
+            if owner not in finished:
+                by_backup.setdefault(owner, []).append(info)
+        return [
+            info.path
+            for _, objects in sorted(by_backup.items())
+            if now - max(info.modified_at for info in objects) >= older_than
+            for info in objects
+        ]
+
+    def sweep(self, older_than: dt.timedelta = SWEEP_AFTER) -> list[str]:
+        """Delete what killed backups left. Never touches one in progress; safe to repeat. Returns the names."""
+        # parts before the lease: a sweep that is killed leaves what names the rest
+        found = sorted(self.unfinished(older_than), key=lambda name: (name.startswith(layout.LEASES), name))
+        for name in found:
+            self.delete(name)
+        return found
+
+    @contextlib.contextmanager
+    def lease(self, backup_id: str) -> Iterator[None]:
+        """Say that a backup is in progress, renewed in the background; the lease goes with the block."""
+        name = layout.lease(backup_id)
+        data = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+        self.put(name, data)
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(LEASE_SECONDS):
+                # a store that is away for a while is the stream's to tell
+                with contextlib.suppress(LongboxError):
+                    self.put(name, data)
+
+        thread = threading.Thread(target=renew, name="longbox-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        self.delete(name)
+
+    def _store_clock(self) -> dt.datetime:
+        name = f"{layout.LEASES}/clock"
+        self.put(name, b"")
+        info = self.store.head(self.path(name))
+        self.delete(name)
+        return info.modified_at if info else dt.datetime.now(dt.UTC)
+
+
+def find_system(store: ObjectStore, copies: Sequence[ObjectStore], wanted: str | None = None) -> str:
+    """The cluster whose backups the stores hold. Raises `UserError` if there is none, or several and none is named."""
+    found = sorted({name for place in (store, *copies) for name in place.list_folders(layout.ROOT)})
+    if wanted is not None and wanted in found:
+        return wanted
+    if wanted is None and len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"there are no backups in {store.url}; name their store with LONGBOX_BACKUP_STORE")
+    asked = f"none of cluster {wanted}" if wanted else "backups of several clusters"
+    raise UserError(f"{store.url} has {asked}; choose one with --system: {', '.join(found)}")
+
+
+def check_sealed(name: str, data: bytes, recorded: StoredObject | None = None) -> None:
+    """Whether `data` is the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
+    if recorded is not None and len(data) != recorded.size_bytes:
+        raise DamagedError(
+            f"{name} is damaged: it has {len(data)} bytes where {recorded.size_bytes} were written", [name]
+        )
+    digest = check_digest(name, data)
+    if recorded is not None and digest != recorded.blake2b:
+        raise DamagedError(f"{name} is not the object that was recorded", [name])
+
+
+def _check_record(name: str, data: bytes) -> None:
+    record = BackupRecord.from_json(name, data)
+    if layout.record(record.backup_id) != name:
+        raise DamagedError(f"{name} is the record of {record.backup_id}, stored under another name", [name])
+
+
+def _owner(name: str) -> str:
+    return name.split("/")[1].removesuffix(".json")

@@ -1,0 +1,15 @@
+-- name: is_promoted
+SELECT NOT pg_is_in_recovery();
+
+-- name: restored_facts
+-- One row after promotion: system identifier, last commit that was replayed, where WAL is, the timeline begun.
+SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_last_xact_replay_timestamp(),
+       pg_current_wal_lsn()::text,
+       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
+
+-- name: databases
+SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname;
+
+-- name: relations
+-- Touches the catalogue of a database: whether it opens at all.
+SELECT count(*) FROM pg_class;

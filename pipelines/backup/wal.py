@@ -1,0 +1,261 @@
+"""WAL in the repository: put by the receiver, listed, checked for gaps, fetched for a restore.
+
+A segment is put once, whole. The open one is put as partial objects of growing length, each under a new name; they go
+when the whole one is there. Every object tells in its `meta` until which moment of the server's clock it covers
+commits; `wal/covered.json` says the same while nothing is written. Timelines follow PostgreSQL's history files.
+https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from pipelines.backup import layout
+from pipelines.backup.errors import DamagedError, WalMissingError
+from pipelines.backup.model import checked_json, format_lsn, parse_lsn, read_checked_json
+from pipelines.backup.repository import Repository
+from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
+
+SEGMENT_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Covered:
+    """Every commit before `at` (the server's clock) is in the store up to `lsn` of `timeline`."""
+
+    at: dt.datetime
+    lsn: int
+    timeline: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Missing segments of a timeline, both ends included."""
+
+    timeline: int
+    first: str
+    last: str
+
+    def __str__(self) -> str:
+        between = self.first if self.first == self.last else f"{self.first} to {self.last}"
+        return f"WAL {between} of timeline {self.timeline} is missing"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What is under `wal/`: names by (timeline, segment), the longest partial of each open segment, histories."""
+
+    segment_bytes: int
+    segments: dict[tuple[int, str], str] = field(default_factory=dict)
+    partials: dict[tuple[int, str], layout.WalName] = field(default_factory=dict)
+    histories: dict[int, str] = field(default_factory=dict)
+    superseded: tuple[str, ...] = ()  # partials of segments that are there whole, or shorter than another
+
+    def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
+        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
+        held = sorted(
+            segment_number(name, self.segment_bytes)
+            for line, name in [*self.segments, *self.partials]
+            if line == timeline
+        )
+        start = from_lsn // self.segment_bytes
+        held = [number for number in held if number >= start]
+        if not held:
+            return []
+        found, wanted = [], start if from_lsn else held[0]
+        for number in held:
+            if number > wanted:
+                ends = (segment_name(timeline, n, self.segment_bytes) for n in (wanted, number - 1))
+                found.append(Gap(timeline, *ends))
+            wanted = max(wanted, number + 1)
+        return found
+
+    def end_lsn(self, timeline: int, from_lsn: int) -> int:
+        """Where WAL without a gap from `from_lsn` on ends; `from_lsn` itself if its segment is not there."""
+        number, lsn = from_lsn // self.segment_bytes, from_lsn
+        while True:
+            key = (timeline, segment_name(timeline, number, self.segment_bytes))
+            if key in self.segments:
+                number += 1
+                lsn = number * self.segment_bytes
+            elif key in self.partials:
+                return max(lsn, number * self.segment_bytes + (self.partials[key].valid_bytes or 0))
+            else:
+                return lsn
+
+    def object_of(self, timeline: int, segment: str) -> str | None:
+        """The object that holds (the longest start of) a segment."""
+        whole = self.segments.get((timeline, segment))
+        partial = self.partials.get((timeline, segment))
+        return whole or (partial.name if partial else None)
+
+    def object_before(self, timeline: int, lsn: int) -> str | None:
+        """The object that holds the byte before `lsn`."""
+        return self.object_of(
+            timeline, segment_name(timeline, (lsn - 1) // self.segment_bytes, self.segment_bytes)
+        )
+
+    def end_of(self, segment: str) -> int:
+        """The LSN at which what is held of a segment ends."""
+        partial = self.partials.get((int(segment[:8], 16), segment))
+        held = partial.valid_bytes or 0 if partial else self.segment_bytes
+        return segment_number(segment, self.segment_bytes) * self.segment_bytes + held
+
+    @property
+    def timelines(self) -> list[int]:
+        """Timelines with WAL, ascending."""
+        return sorted({line for line, _ in [*self.segments, *self.partials]} | set(self.histories))
+
+
+class WalArchive:
+    """The WAL of one repository. Every `put_*` is idempotent; one receiver at a time."""
+
+    def __init__(self, repository: Repository, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.repository, self.segment_bytes = repository, segment_bytes
+
+    def put_segment(
+        self,
+        lock: Lock,
+        timeline: int,
+        segment: str,
+        data: bytes,
+        until: dt.datetime | None,
+        replaces: Sequence[str] = (),
+    ) -> str:
+        """Put a whole segment, then remove the partial objects it `replaces`. Returns its name.
+
+        `until` is a moment of the server's clock, read before the server said that its WAL is flushed up to the end.
+        """
+        if len(data) != self.segment_bytes:
+            raise ValueError(f"{segment} has {len(data)} bytes where a segment has {self.segment_bytes}")
+        return self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+
+    def put_partial(
+        self,
+        lock: Lock,
+        timeline: int,
+        segment: str,
+        data: bytes,
+        valid_bytes: int,
+        until: dt.datetime | None,
+        replaces: Sequence[str] = (),
+    ) -> str:
+        """Put the first `valid_bytes` of the open segment, then remove the shorter ones it `replaces`."""
+        name = layout.partial(timeline, segment, valid_bytes)
+        return self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+
+    def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
+        """Put the history file of a timeline."""
+        return self._put(lock, layout.history(timeline), data, None)
+
+    def put_covered(self, covered: Covered) -> None:
+        """Say until when everything is in the store. Only after the objects it speaks of."""
+        self.repository.put(layout.COVERED, checked_json(covered))
+
+    def covered(self) -> Covered | None:
+        """What the receiver said last, the newest of all stores; None if nothing readable is there."""
+        found = []
+        for store in self.repository.stores:
+            one = self.repository.only(store)
+            try:
+                data = one.read(layout.COVERED, lambda data: read_checked_json(layout.COVERED, data))
+            except DamagedError:
+                continue
+            content = read_checked_json(layout.COVERED, data)
+            at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
+            found.append(Covered(at, lsn, content["timeline"]))
+        return max(found, key=lambda covered: covered.at, default=None)
+
+    def inventory(self) -> Inventory:
+        """What is there, in whichever store."""
+        found = Inventory(self.segment_bytes)
+        superseded = []
+        for name in self.repository.all_names(layout.WAL):
+            wal = layout.parse_wal(name)
+            if wal is None:
+                continue
+            if wal.is_history:
+                found.histories[wal.timeline] = name
+                continue
+            key = (wal.timeline, wal.segment)
+            if wal.valid_bytes is None:
+                found.segments[key] = name
+                continue
+            other = found.partials.get(key)
+            longest = wal if other is None or (other.valid_bytes or 0) < wal.valid_bytes else other
+            superseded += [
+                partial.name for partial in (other, wal) if partial is not None and partial is not longest
+            ]
+            found.partials[key] = longest
+        for key in [key for key in found.partials if key in found.segments]:
+            superseded.append(found.partials.pop(key).name)
+        return Inventory(
+            found.segment_bytes, found.segments, found.partials, found.histories, tuple(sorted(superseded))
+        )
+
+    def read(self, name: str, opener: Opener) -> bytes:
+        """A segment (a partial one filled up with zeros) or a history file. Raises `DamagedError`."""
+        data = self.repository.read_sealed(name)
+        reader = SealedReader(name, chunks_of(data))
+        plain = b"".join(reader.plain(opener.key_of(reader.header)))
+        wal = layout.parse_wal(name)
+        if wal is not None and wal.valid_bytes is not None:
+            return plain.ljust(self.segment_bytes, b"\0")
+        return plain
+
+    def _put(
+        self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()
+    ) -> str:
+        meta = {"until": until.astimezone(dt.UTC).isoformat()} if until else {}
+        self.repository.put(name, Sealer(lock, name, meta).seal(data))
+        for old in replaces:
+            self.repository.delete(old)
+        return name
+
+
+@dataclass(frozen=True)
+class HistoryLine:
+    """A timeline that ended: at `switch_lsn` the next one branched off."""
+
+    timeline: int
+    switch_lsn: int
+
+
+def parse_history(text: str) -> list[HistoryLine]:
+    """The lines of a history file: parents of that timeline, oldest first."""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0].isdigit():
+            found.append(HistoryLine(int(words[0]), parse_lsn(words[1])))
+    return found
+
+
+def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
+    """`00000001000000000000000A` for segment 10 of timeline 1."""
+    per_id = (1 << 32) // segment_bytes
+    return f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
+
+
+def segment_number(name: str, segment_bytes: int) -> int:
+    """The inverse of `segment_name`, without the timeline."""
+    return int(name[8:16], 16) * ((1 << 32) // segment_bytes) + int(name[16:24], 16)
+
+
+def segments_between(timeline: int, from_lsn: int, to_lsn: int, segment_bytes: int) -> Iterator[str]:
+    """Names of the segments that hold [from_lsn, to_lsn)."""
+    for number in range(from_lsn // segment_bytes, -(-to_lsn // segment_bytes)):
+        yield segment_name(timeline, number, segment_bytes)
+
+
+def require_contiguous(inventory: Inventory, timeline: int, from_lsn: int, to_lsn: int) -> Sequence[str]:
+    """Objects that hold [from_lsn, to_lsn) of a timeline. Raises `WalMissingError` that names the first gap."""
+    end = inventory.end_lsn(timeline, from_lsn)
+    if end < to_lsn:
+        missing = segment_name(timeline, end // inventory.segment_bytes, inventory.segment_bytes)
+        raise WalMissingError(
+            f"WAL segment {missing} (from {format_lsn(end)}) is missing; "
+            "choose a target before it, or a backup after it"
+        )
+    names = segments_between(timeline, from_lsn, to_lsn, inventory.segment_bytes)
+    return [name for segment in names if (name := inventory.object_of(timeline, segment))]

@@ -1,0 +1,129 @@
+"""Rows that delete their record: told by the feed's mark, turned into tombstones beside the rows that load.
+
+A tombstone is a version of its record like any other: it wins or loses by the feed's revision, else by its landing. It
+needs the key (and the revision), nothing else of it is read, so that it may lack what the table requires
+(docs/decisions/0011-deletions-are-versions.md). Which rows they are is decided here, what becomes of them in `writer`.
+"""
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.catalog.model import Deletions, Feed, Table
+from pipelines.catalog.shape import TableShape
+from pipelines.ingestion.binding import NULL, Faults, FaultyColumn, Row, RowMaker, bind, hash_text
+from pipelines.ingestion.errors import BadValue, UnreadableFileError
+from pipelines.ingestion.formats import Record
+
+
+class MarkedRowMaker:
+    """Makes rows of a file that may carry deletions. `columns` are the table columns that `Row.fields` carry."""
+
+    def __init__(
+        self,
+        mark: int,
+        deletions: Deletions,
+        live: RowMaker | UnreadableFileError,
+        gone: RowMaker | UnreadableFileError,
+    ) -> None:
+        """`live` and `gone` make the rows of either kind, or say why the file cannot hold rows of that kind."""
+        self._mark = mark
+        self._words = {word.casefold() for word in deletions.one_of}
+        self._live, self._gone = live, gone
+        maker = gone if isinstance(live, UnreadableFileError) else live
+        assert isinstance(maker, RowMaker), "a file that can hold rows of neither kind is not bound"
+        self.columns = maker.columns
+        self.sources = maker.sources
+
+    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+        """As `RowMaker.rows`. Raises `UnreadableFileError` for a record that the file lacks needed columns for."""
+        deleted = self._positions([record[self._mark] for record in records])
+        if not deleted:
+            return self._live_rows(records, lines)
+        kept = [position for position in range(len(records)) if position not in deleted]
+        rows: dict[int, Row] = {}
+        faults: Faults = {}
+        for positions, make in ((kept, self._live_rows), (sorted(deleted), self._tombstones)):
+            if positions:
+                made, bad = make([records[i] for i in positions], [lines[i] for i in positions])
+                rows.update(zip(positions, made, strict=True))
+                faults.update((positions[i], fault) for i, fault in bad.items())
+        return [rows[position] for position in range(len(records))], faults
+
+    def _positions(self, values: Sequence[Any]) -> set[int]:
+        if set(map(type, values)) == {str}:  # a column has few different marks: fold each once
+            hits = {value for value in set(values) if value.strip().casefold() in self._words}
+            return {i for i, value in enumerate(values) if value in hits} if hits else set()
+        return {i for i, value in enumerate(values) if str(value).strip().casefold() in self._words}
+
+    def _live_rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+        if isinstance(self._live, UnreadableFileError):
+            raise self._live
+        return self._live.rows(records, lines)
+
+    def _tombstones(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+        """All deletions of a record with the same revision are one version: what else they say does not matter."""
+        if isinstance(self._gone, UnreadableFileError):
+            fault = BadValue(
+                "missing_value", f"a deletion needs more: {self._gone.detail}", self._gone.remedy
+            )
+            empty = Row("", "", "", NULL, "", is_tombstone=True)
+            return [empty] * len(records), {i: FaultyColumn("", fault) for i in range(len(records))}
+        rows, faults = self._gone.rows(records, lines)
+        return [self._tombstone(row) for row in rows], faults
+
+    def _tombstone(self, row: Row) -> Row:
+        assert isinstance(self._gone, RowMaker), "it made the row"
+        given = dict(zip(self._gone.columns, row.fields.split("\t"), strict=True))
+        return row._replace(
+            content_hash=hash_text(f"deleted\t{row.revision}"),
+            fields="\t".join(given.get(name, NULL) for name in self.columns),
+            is_tombstone=True,
+        )
+
+
+AnyRowMaker = RowMaker | MarkedRowMaker
+
+
+def bind_feed(
+    feed: Feed, table: Table, shape: TableShape, header: Sequence[str], *, landing_day: dt.date, file_key: str
+) -> tuple[AnyRowMaker, tuple[str, ...]]:
+    """As `binding.bind`, for a feed that may carry deletions too.
+
+    A file that lacks needed columns can still hold deletions alone: whether it does is seen when its rows are.
+    """
+
+    def made(only: frozenset[str]) -> tuple[RowMaker | UnreadableFileError, tuple[str, ...]]:
+        try:
+            return bind(feed, table, shape, header, landing_day=landing_day, file_key=file_key, only=only)
+        except UnreadableFileError as fault:
+            if fault.reason != "missing_column":
+                raise
+            return fault, ()
+
+    mark = _place_of_mark(feed.deletions, header)
+    if feed.deletions is None or mark is None:
+        return bind(feed, table, shape, header, landing_day=landing_day, file_key=file_key)
+    live, unknown = made(frozenset())
+    gone, unknown_of_gone = made(frozenset((*feed.key, *([feed.revision] if feed.revision else []))))
+    if isinstance(live, UnreadableFileError):
+        if isinstance(gone, UnreadableFileError):
+            raise live
+        unknown = unknown_of_gone
+    return (
+        MarkedRowMaker(mark, feed.deletions, live, gone),
+        tuple(name for name in unknown if name != header[mark]),
+    )
+
+
+def _place_of_mark(deletions: Deletions | None, header: Sequence[str]) -> int | None:
+    """Where the mark stands in a record; None for a file without it, which deletes nothing."""
+    if deletions is None:
+        return None
+    wanted = _plain(deletions.column)
+    return next((index for index, name in enumerate(header) if _plain(name) == wanted), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^0-9a-z]+", "_", name.casefold()).strip("_") or name.casefold()

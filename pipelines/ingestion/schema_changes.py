@@ -1,0 +1,177 @@
+"""How a file's columns differ from those of the feed's files before it: noticed, told once, never loaded as nulls.
+
+A column that every earlier file had and this one lacks, while a name nobody has seen before is there, was most likely
+renamed: loading the file would null its data, so it is put aside whole (docs/decisions/0012-schema-changes.md). All
+other changes are reported and the file loads. Compared are the feed's last files up to the landing day.
+"""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from pipelines.catalog.model import Feed
+from pipelines.catalog.shape import TableShape
+from pipelines.ingestion.deletions import AnyRowMaker
+from pipelines.ingestion.errors import UnreadableFileError
+from pipelines.ingestion.formats import CsvRecords, JsonRecords, ParquetRecords, Records
+from pipelines.ingestion.writer import QUERIES
+from resources.database import Connection, Database
+from resources.sql import storable
+
+COMPARED_FILES = 20
+RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts
+_CONVERSIONS = ("not_a_number", "not_a_date", "not_a_time", "wrong_type", "not_in_list")
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    """One difference. `kind` is new, missing, renamed or retyped; `before` and `after` are in words."""
+
+    kind: str
+    column: str
+    before: str
+    after: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.column} is {self.kind}: before {self.before}, now {self.after}; {self.remedy}"
+
+
+@dataclass(frozen=True)
+class FileSchema:
+    """The columns of one file: table column -> its landed name, unknown names, and types where the format has them."""
+
+    columns: Mapping[str, str]
+    unknown: frozenset[str]
+    types: Mapping[str, str]
+
+    @classmethod
+    def of(cls, maker: AnyRowMaker, records: Records, unknown: Sequence[str]) -> "FileSchema":
+        """Of a file that is bound; of JSON Lines when it was read to the end, as every record names its own columns."""
+        columns = {name: records.header[index] for name, index in maker.sources.items()}
+        if isinstance(records, JsonRecords):
+            columns = {name: landed for name, landed in columns.items() if landed in records.seen}
+        types = records.types if isinstance(records, ParquetRecords) else {}
+        return cls(
+            columns,
+            frozenset(unknown),
+            {name: types[column] for name, column in columns.items() if column in types},
+        )
+
+    @classmethod
+    def read(cls, header: Mapping[str, Any]) -> "FileSchema":
+        """As `described` wrote it."""
+        return cls(header["columns"], frozenset(header["unknown"]), header["types"])
+
+    def described(self) -> dict[str, Any]:
+        """For the account of the load."""
+        return {"columns": dict(self.columns), "unknown": sorted(self.unknown), "types": dict(self.types)}
+
+
+def describe_header(records: Records) -> dict[str, Any]:
+    """What a replay needs to read a quarantined row's text again."""
+    kind = "csv" if isinstance(records, CsvRecords) else "json"
+    described: dict[str, Any] = {"format": kind, "names": records.header}
+    if isinstance(records, CsvRecords):
+        described["delimiter"] = records.delimiter
+    return described
+
+
+def earlier_schemas(connection: Connection, feed_id: int, landing_day: dt.date) -> list[FileSchema]:
+    """The columns of the feed's last files up to `landing_day`, newest first."""
+    scope = {"feed_id": feed_id, "landing_day": landing_day, "limit": COMPARED_FILES}
+    rows = connection.execute(QUERIES["earlier_headers"], scope)
+    return [FileSchema.read(cast("dict[str, Any]", row[0])) for row in rows]
+
+
+def compare(feed: Feed, schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:
+    """What is different in `schema`. Raises `UnreadableFileError` for a file in which a column was renamed."""
+    if not earlier:
+        return []
+    always = frozenset(earlier[0].columns).intersection(*(file.columns for file in earlier))
+    gone = sorted(always - schema.columns.keys() - set(feed.may_be_missing))
+    seen = {name.casefold() for file in earlier for name in (*file.unknown, *file.columns.values())}
+    fresh = sorted(name for name in schema.unknown if name.casefold() not in seen)
+    if gone and fresh:
+        raise _renamed(feed, gone, fresh, earlier[0])
+    changes = [
+        SchemaChange(
+            "missing", column, f"{earlier[0].columns[column]!r} in every file", "not in the file",
+            f"rows load without it: ask who sends the feed, or list {column} under `may_be_missing`",
+        )
+        for column in gone
+    ]  # fmt: skip
+    remedy = "the rows load without it: map it under `columns` and run the day again, if it is wanted"
+    changes += [SchemaChange("new", name, "in no file", "an unknown column", remedy) for name in fresh]
+    return changes + _changed_columns(schema, earlier)
+
+
+def _changed_columns(schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:
+    """Columns that are there under another name or type than before, or for the first time."""
+    changes = []
+    for column, landed in sorted(schema.columns.items()):
+        before = next((file for file in earlier if column in file.columns), None)
+        if before is None:
+            changes.append(
+                SchemaChange("new", column, "in no file", repr(landed), "it is loaded: nothing to do")
+            )
+            continue
+        was, type_was = before.columns[column], before.types.get(column)
+        if was.casefold() != landed.casefold():
+            remedy = "the feed maps both: nothing to do"
+            changes.append(SchemaChange("renamed", column, repr(was), repr(landed), remedy))
+        if type_was and column in schema.types and schema.types[column] != type_was:
+            remedy = "values that do not convert are in the quarantine; else nothing to do"
+            changes.append(SchemaChange("retyped", column, type_was, schema.types[column], remedy))
+    return changes
+
+
+def _renamed(
+    feed: Feed, gone: Sequence[str], fresh: Sequence[str], before: FileSchema
+) -> UnreadableFileError:
+    names = ", ".join(f"{before.columns[column]!r} ({column})" for column in gone)
+    return UnreadableFileError(
+        "renamed_column",
+        f"{names} was in every file before and is missing, {', '.join(map(repr, fresh))} is new: renamed?",
+        f"map the new name under `columns` of feed {feed.key_name}, as in {fresh[0]}: {gone[0]}; or, if it is another "
+        f"thing, `may_be_missing: [{', '.join(gone)}]`; then run the day again",
+    )
+
+
+def retyped_columns(
+    connection: Connection, shape: TableShape, load_id: int, landed_rows: int
+) -> list[SchemaChange]:
+    """Columns whose values no longer convert in most rows of a load: one change, however many rows it cost."""
+    scope = {"load_id": load_id, "reasons": list(_CONVERSIONS), "least": max(1, landed_rows * RETYPED_SHARE)}
+    return [
+        SchemaChange(
+            "retyped", cast(str, column), shape.column(cast(str, column)).type_name, f"{detail} ({rows} rows)",
+            "declare its `formats`, or change the column's type, then `longbox quarantine replay`",
+        )
+        for column, rows, detail in connection.execute(QUERIES["faults_by_column"], scope)
+        if shape.has(cast(str, column))
+    ]  # fmt: skip
+
+
+def report_of(unknown: Sequence[str], changes: Sequence[SchemaChange]) -> dict[str, Any]:
+    """What the account of a load tells of its columns; nothing of a file like all others."""
+    told: dict[str, list[Any]] = {
+        "unknown_columns": list(unknown),
+        "schema_changes": [asdict(change) for change in changes],
+    }
+    return {name: [_storable(item) for item in items] for name, items in told.items() if items}
+
+
+def schema_changes(database: Database, feed: Feed, landing_day: dt.date) -> list[str]:
+    """The changes of a landing day's files in words, with the file. Reads only."""
+    with database.connection() as connection:
+        names = {"system": feed.system, "feed": feed.name, "landing_day": landing_day}
+        rows = cast("list[tuple[str, Any]]", connection.execute(QUERIES["changes_of_day"], names).fetchall())
+    return [f"{landing_day}/{name}: {SchemaChange(**change)}" for name, change in rows]
+
+
+def _storable(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {name: storable(text) for name, text in item.items()}
+    return storable(item)

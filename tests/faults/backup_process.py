@@ -1,0 +1,77 @@
+"""A backup or a restore as a process of its own, to be killed: says on stdout when it reached a step.
+
+    python -m tests.faults.backup_process back_up STORE URL SYSTEM KEYS KIND STEP
+    python -m tests.faults.backup_process restore STORE SYSTEM KEYS INTO STEP
+At STEP (a number of parts put, `record`, `files`, `recovered`, or `end`) it prints READY and waits to be killed.
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+from pipelines.backup import restore as stage
+from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.postgres import PostgresEngine
+from pipelines.backup.repository import Repository
+from pipelines.backup.sealed import Opener
+from resources.database import Database
+from resources.keys import RecoveryKeys, ServerKeys
+from resources.object_store import ObjectStore
+
+
+def wait_to_be_killed() -> None:
+    """Tell the parent and stay."""
+    print("READY", flush=True)
+    time.sleep(600)
+
+
+class StoppingRepository(Repository):
+    """Waits after `step` objects of data, or before the record."""
+
+    step = ""
+    seen = 0
+
+    def put(self, name: str, data: bytes | bytearray) -> None:
+        if self.step == "record" and name.startswith("catalogue/"):
+            wait_to_be_killed()
+        super().put(name, data)
+        if name.startswith("data/"):
+            self.seen += 1
+            if str(self.seen) == self.step:
+                wait_to_be_killed()
+
+
+def back_up(
+    store: str, url: str, system: str, keys: str, kind: str, step: str, part_bytes: str = str(1 << 18)
+) -> None:
+    """One backup."""
+    repository = StoppingRepository(ObjectStore.from_url(store), system)
+    repository.step = step
+    server_keys = ServerKeys.load(Path(keys) / "server.json")
+    engine = PostgresEngine(
+        Database(url, role=None), url, repository, server_keys, part_bytes=int(part_bytes)
+    )
+    record = engine.back_up(kind)  # type: ignore[arg-type]
+    print(record.backup_id, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def restore(store: str, system: str, keys: str, into: str, step: str) -> None:
+    """One restore to the newest moment."""
+    opener = Opener(RecoveryKeys.load(Path(keys) / "recovery.json"))
+    if step == "files":
+        plain = stage.lay_out
+
+        def lay_out(*arguments: object) -> None:
+            plain(*arguments)  # type: ignore[arg-type]
+            wait_to_be_killed()
+
+        stage.lay_out = lay_out
+    repository = Repository(ObjectStore.from_url(store), system)
+    check = (lambda url: wait_to_be_killed()) if step == "recovered" else None
+    stage.restore(repository, RestoreRequest(Path(into), is_durable=False), opener, check=check)
+    print("restored", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+if __name__ == "__main__":
+    {"back_up": back_up, "restore": restore}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,254 @@
+"""Restores: to a moment, to the newest, from a copy alone, on an empty home; and every reason to refuse one."""
+
+import datetime as dt
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.backup import copies, layout, planning
+from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRefusedError, WalMissingError
+from pipelines.backup.planning import RestoreRequest, plan, window
+from pipelines.backup.repository import Repository
+from pipelines.backup.restore import restore
+from pipelines.backup.sealed import Opener
+from pipelines.backup.verify import verify_repository
+from pipelines.backup.wal import WalArchive
+from resources.keys import RecoveryKeys, WrongKeyError, make_keys, rotate_keys
+from resources.object_store import ObjectStore
+from resources.postgres_programs import MissingProgramsError
+from resources.settings import PROJECT_ROOT
+from tests.backup_cluster import Backups, Cluster, new_backups, ship_wal, truth
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_every_moment_between_commits_is_restored_exactly(backups: Backups):
+    cluster = backups.cluster
+    backups.engine.back_up("full")
+    moments = []
+    for number in range(3):
+        cluster.write(5)
+        moments.append((cluster.now(), cluster.truth()))
+        if number == 1:
+            backups.engine.back_up("incremental")
+            cluster.run("SELECT pg_switch_wal()")
+    last = ship_wal(backups)
+
+    for moment, expected in moments:
+        assert backups.restored_truth(to=moment) == expected
+    assert backups.restored_truth() == cluster.truth()
+    # nothing was committed after the last write: the end of WAL is that moment's state
+    assert backups.restored_truth(to=last) == cluster.truth()
+    found = window(backups.repository, backups.opener)
+    assert found is not None and found.is_from_wal and found.until == last
+
+
+def test_a_moment_outside_the_window_is_refused_and_the_window_is_named(backups: Backups):
+    backups.engine.back_up("full")
+    backups.cluster.write()
+    last = ship_wal(backups)
+    for moment, said in (
+        (last - dt.timedelta(days=1), "before the first restorable moment"),
+        (last + dt.timedelta(seconds=1), f"newest restorable moment, {last:%Y-%m-%d %H:%M:%S}"),
+    ):
+        with pytest.raises(RestoreRefusedError, match=said):
+            backups.restore(to=moment)
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_wal_missing_in_the_middle_is_refused_for_what_lies_beyond_it_only(backups: Backups):
+    cluster = backups.cluster
+    record = backups.engine.back_up("full")
+    cluster.write()
+    cluster.run("SELECT pg_switch_wal()")
+    ship_wal(backups)
+    before, expected = cluster.now(), cluster.truth()
+    gone = cluster.value("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    ship_wal(backups)
+    reachable = window(backups.repository, backups.opener)
+    assert reachable is not None and reachable.until > before
+    for _ in range(2):
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+    ship_wal(backups)
+    backups.repository.delete(layout.segment(1, str(gone)))
+
+    with pytest.raises(WalMissingError, match="missing"):
+        backups.restore()
+    with pytest.raises(WalMissingError, match="missing"):
+        backups.restore(to=cluster.now())
+    report = verify_repository(backups.repository, backups.opener, True)
+    assert any(str(gone) in str(fault) for fault in report.faults)
+    assert backups.restored_truth(backup_id=record.backup_id) != expected
+
+
+def test_a_damaged_wal_object_stops_the_restore_by_name_and_leaves_nothing(backups: Backups):
+    backups.engine.back_up("full")
+    backups.cluster.write()
+    backups.cluster.run("SELECT pg_switch_wal()")
+    backups.cluster.write()
+    ship_wal(backups)
+    victim = max(WalArchive(backups.repository).inventory().segments.values())
+    backups.flip(victim)
+    with pytest.raises(DamagedError, match=victim):
+        backups.restore()
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_a_flipped_bit_is_named_and_a_copy_takes_its_place(backups: Backups, tmp_path: Path):
+    record = backups.engine.back_up("full")
+    expected = backups.cluster.truth()
+    copy = ObjectStore.from_url((tmp_path / "copy").as_uri())
+    with_copy = replace(
+        backups, repository=Repository(backups.repository.store, backups.cluster.system, [copy])
+    )
+    (result,) = copies.copy_repository(with_copy.repository)
+    assert result.copied == result.objects > 2 and result.faults == ()
+    victim = record.parts[1].name
+    backups.flip(victim)
+
+    with pytest.raises(DamagedError, match=victim):
+        backups.restore()
+    assert with_copy.restored_truth() == expected
+
+    assert [fault.name for fault in verify_repository(backups.repository, backups.opener, True).faults] == [
+        victim
+    ]
+    mended = copies.mend(with_copy.repository)
+    assert [found.copied for found in mended] == [1, 0]
+    assert verify_repository(backups.repository, backups.opener, True).is_sound
+
+
+def test_a_copy_is_enough_when_the_store_is_gone(backups: Backups, tmp_path: Path):
+    backups.engine.back_up("full")
+    backups.cluster.write()
+    backups.engine.back_up("incremental")
+    ship_wal(backups)
+    copy = ObjectStore.from_url((tmp_path / "copy").as_uri())
+    copies.copy_repository(Repository(backups.repository.store, backups.cluster.system, [copy]))
+    shutil.rmtree(backups.path_of(""))
+    alone = replace(backups, repository=Repository(copy, backups.cluster.system))
+    assert alone.restored_truth() == backups.cluster.truth()
+    assert verify_repository(alone.repository, alone.opener, True).is_sound
+
+
+def test_the_wrong_key_is_told_before_anything_is_written(backups: Backups, tmp_path: Path):
+    backups.engine.back_up("full")
+    other = make_keys(tmp_path / "s2.json", tmp_path / "r2.json", dt.datetime.now(dt.UTC))
+    wrong = Opener(RecoveryKeys.load(other.recovery_file))
+    with pytest.raises(WrongKeyError, match=other.key_id):
+        restore(backups.repository, RestoreRequest(backups.scratch / "x"), wrong)
+    with pytest.raises(WrongKeyError, match="not at hand"):
+        restore(backups.repository, RestoreRequest(backups.scratch / "x"), Opener())
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_a_backup_from_before_a_rotation_is_restored_with_the_rotated_file(backups: Backups, tmp_path: Path):
+    record = backups.engine.back_up("full")
+    rotate_keys(tmp_path / "server.json", tmp_path / "recovery.json", dt.datetime.now(dt.UTC))
+    rotated = replace(backups, recovery_keys=RecoveryKeys.load(tmp_path / "recovery.json"))
+    assert rotated.restored_truth(backup_id=record.backup_id) == backups.cluster.truth()
+
+
+def test_an_incremental_whose_base_is_gone_is_refused_and_an_older_backup_is_taken(backups: Backups):
+    first = backups.engine.back_up("full")
+    expected = backups.cluster.truth()
+    base = backups.engine.back_up("full")
+    lost = backups.engine.back_up("incremental")
+    backups.repository.delete(layout.record(base.backup_id))
+    with pytest.raises(DamagedError, match=base.backup_id):
+        backups.restore(backup_id=lost.backup_id)
+    assert plan(backups.repository, RestoreRequest(backups.scratch / "x"), backups.opener).record == first
+    assert backups.restored_truth(backup_id=first.backup_id) == expected
+
+
+def test_a_full_disk_is_told_before_anything_is_written(backups: Backups, monkeypatch: pytest.MonkeyPatch):
+    record = backups.engine.back_up("full")
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, record.plain_bytes))
+    with pytest.raises(RestoreRefusedError, match="GB free"):
+        backups.restore()
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_another_major_version_is_refused(backups: Backups):
+    record = backups.engine.back_up("full")
+    backups.repository.put_record(replace(record, server_version=990001))
+    with pytest.raises(MissingProgramsError, match="PostgreSQL 99"):
+        backups.restore()
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_a_folder_with_anything_in_it_is_not_touched(backups: Backups):
+    backups.engine.back_up("full")
+    into = backups.scratch / "mine"
+    into.mkdir()
+    (into / "letter.txt").write_text("dear reader", encoding="utf-8")
+    with pytest.raises(RestoreRefusedError, match="not empty"):
+        restore(backups.repository, RestoreRequest(into), backups.opener)
+    assert [path.name for path in into.iterdir()] == ["letter.txt"]
+
+
+def test_a_check_that_says_no_leaves_no_database_behind(backups: Backups):
+    backups.engine.back_up("full")
+
+    def refuse(url: str) -> None:
+        raise RestoreFailedError(f"the truth differs at {url}")
+
+    with pytest.raises(RestoreFailedError, match="truth differs"):
+        backups.restore(check=refuse)
+    assert list(backups.scratch.iterdir()) == []
+
+
+def test_a_record_or_part_under_another_name_is_not_taken_for_it(backups: Backups):
+    first = backups.engine.back_up("full")
+    second = backups.engine.back_up("full")
+    for name_of in (lambda record: record.parts[0].name, lambda record: layout.record(record.backup_id)):
+        shutil.copy(backups.path_of(name_of(first)), backups.path_of(name_of(second)))
+        report = verify_repository(backups.repository, backups.opener, True)
+        assert [fault.name for fault in report.faults] == [name_of(second)]
+        shutil.rmtree(backups.path_of(layout.VERIFICATIONS))
+        if name_of(first).startswith(layout.CATALOGUE):
+            break
+        backups.repository.delete(layout.record(second.backup_id))
+        second = backups.engine.back_up("full")
+
+
+def test_an_empty_machine_restores_with_the_command_the_store_and_the_keys(
+    cluster: Cluster, object_store_url: str, tmp_path: Path
+):
+    made = new_backups(cluster, object_store_url, tmp_path)
+    cluster.write()
+    made.engine.back_up("full")
+    ship_wal(made)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "LONGBOX_HOME": str(tmp_path / "nothing-here"),
+        "LONGBOX_BACKUP_STORE": object_store_url,
+        "LONGBOX_BACKUP_RECOVERY_KEYS": str(tmp_path / "recovery.json"),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "cli.main",
+        "restore",
+        "--latest",
+        "--into",
+        str(made.scratch / "here"),
+        "--start",
+    ]
+    done = subprocess.run(command, env=environ, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    port, pid = done.stdout.split("127.0.0.1:")[1].split()[0], int(done.stdout.split("pid ")[1].split(")")[0])
+    try:
+        address, _, _ = cluster.url.rpartition("@")
+        assert truth(f"{address}@127.0.0.1:{port}/postgres") == cluster.truth()
+    finally:
+        os.kill(pid, 2)
+        shutil.rmtree(made.scratch, ignore_errors=True)
+    assert not (tmp_path / "nothing-here").exists()
