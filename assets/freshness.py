@@ -5,6 +5,7 @@ it, and anyone may in the UI. https://docs.dagster.io/guides/test/asset-checks
 """
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -17,7 +18,14 @@ from resources.database import Database
 NAME = "yesterday_complete"
 
 
-def freshness_check(system: System, table: str) -> dg.AssetChecksDefinition:
+def utc_now() -> dt.datetime:
+    """The moment at which freshness is judged."""
+    return dt.datetime.now(dt.UTC)
+
+
+def freshness_check(
+    system: System, table: str, *, clock: Callable[[], dt.datetime] = utc_now
+) -> dg.AssetChecksDefinition:
     """The check of one table whose system.yaml asks for freshness."""
 
     @dg.asset_check(
@@ -29,9 +37,7 @@ def freshness_check(system: System, table: str) -> dg.AssetChecksDefinition:
     def check(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         from pipelines.monitoring.freshness import judge_freshness
 
-        return dg.AssetCheckResult(
-            **check_fields(judge_freshness(database, system, table, dt.datetime.now(dt.UTC)))
-        )
+        return dg.AssetCheckResult(**check_fields(judge_freshness(database, system, table, clock())))
 
     return check
 

@@ -6,11 +6,11 @@ a daemon that starts anew repeats nothing. https://docs.dagster.io/guides/automa
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 
-from assets.freshness import check_fields, check_key
+from assets.freshness import check_fields, check_key, utc_now
 from pipelines.catalog.model import Catalog
 from pipelines.monitoring.freshness import TableFreshness, judge_freshness, watched_tables
 from resources.database import Database
@@ -19,7 +19,7 @@ from resources.notifier import Alert, Notifier
 _TOLD = ("late", "stale")
 
 
-def freshness_sensor(catalog: Catalog) -> dg.SensorDefinition:
+def freshness_sensor(catalog: Catalog, *, clock: Callable[[], dt.datetime] = utc_now) -> dg.SensorDefinition:
     """The sensor over every table of `catalog` that asks for freshness and is loaded from feeds."""
     tables = watched_tables(catalog)
 
@@ -34,7 +34,7 @@ def freshness_sensor(catalog: Catalog) -> dg.SensorDefinition:
         database: dg.ResourceParam[Database],
         notifier: dg.ResourceParam[Notifier],
     ) -> dg.SensorResult:
-        now = dt.datetime.now(dt.UTC)
+        now = clock()
         found = [judge_freshness(database, system, table, now) for system, table in tables]
         known = read_cursor(context.cursor)
         changed = [table for table in found if known.get(table.table) != table.cause]

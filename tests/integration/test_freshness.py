@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-import assets.freshness
-import sensors.freshness
 from assets.freshness import freshness_check
 from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog, System
@@ -131,20 +129,12 @@ def test_days_before_the_first_run_are_not_asked_for(database: Database, comics:
     assert judge(database, comics, at(13)).state == "fresh"
 
 
-class _Clock(dt.datetime):
-    moment = at(13)
-
-    @classmethod
-    def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
-        return cls.moment
-
-
 class Ticks:
     """The sensor with its cursor, one notifier, and what became of each tick."""
 
     def __init__(self, catalog: Catalog, database: Database) -> None:
         self.console, self.cursor = io.StringIO(), None
-        self._sensor, self._database = freshness_sensor(catalog), database
+        self._sensor, self._database = freshness_sensor(catalog, clock=lambda: at(13)), database
         self._notifier = Notifier(console=self.console, cool_down_seconds=0)
 
     def tick(self) -> dg.SensorResult:
@@ -161,11 +151,8 @@ class Ticks:
         return [line for line in self.console.getvalue().splitlines() if line.startswith("ALERT")]
 
 
-def test_the_sensor_tells_a_cause_once_and_that_it_is_over(
-    catalog: Catalog, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sensor_tells_a_cause_once_and_that_it_is_over(catalog: Catalog, database: Database) -> None:
     only_comics = catalog.model_copy(update={"systems": {"comics": catalog.systems["comics"]}})
-    monkeypatch.setattr(sensors.freshness.dt, "datetime", _Clock)
     ticks = Ticks(only_comics, database)
     note(database, 2)
     first, again = ticks.tick(), ticks.tick()
@@ -191,12 +178,9 @@ def test_every_table_that_feeds_load_and_asks_for_freshness_is_watched(catalog: 
     assert all(catalog.systems[name.split("/")[0]].feeds_of(name.split("/")[1]) for name in watched)
 
 
-def test_the_check_shows_the_state_and_runs_beside_the_daily_job(
-    database: Database, comics: System, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assets.freshness.dt, "datetime", _Clock)
+def test_the_check_shows_the_state_and_runs_beside_the_daily_job(database: Database, comics: System) -> None:
     note(database, 2)
-    result = freshness_check(comics, TABLE)(database=database)
+    result = freshness_check(comics, TABLE, clock=lambda: at(13))(database=database)
     assert isinstance(result, dg.AssetCheckResult)
     assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert result.metadata["missing_days"].value == "2026-10-19"
