@@ -13,7 +13,7 @@ EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term -
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test acceptance faults lint format lock clean
+.PHONY: help setup setup-dev demo test acceptance faults lint format reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ lint: setup-dev ## Lint, formatting, types and import rules
 format: setup-dev ## Put the code into the house's format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
+
+reference: setup ## Write the reference pages and .env.example anew from the code
+	@$(BIN)/python -m cli.reference
 
 lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv (or UV=path): https://docs.astral.sh/uv/" >&2; exit 2; }

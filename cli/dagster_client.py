@@ -22,6 +22,11 @@ _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $p
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message }
   ... on PipelineNotFoundError { message } ... on UnauthorizedError { message } } }"""
+_JOBS = """query($selector: RepositorySelector!) { repositoryOrError(repositorySelector: $selector) { __typename
+  ... on Repository { jobs { name } } ... on PythonError { message } ... on RepositoryNotFoundError { message } } }"""
+_PARTITIONS = """query($selector: PipelineSelector!) { pipelineOrError(params: $selector) { __typename
+  ... on Pipeline { partitionKeysOrError { partitionKeys } }
+  ... on PipelineNotFoundError { message } ... on PythonError { message } } }"""
 _RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { runId jobName status startTime endTime
   stepStats { stepKey status startTime endTime } }
   ... on RunNotFoundError { message } ... on PythonError { message } } }"""
@@ -163,6 +168,17 @@ class DagsterClient:
             self.query(_LAUNCH, params=params)["launchRun"], "LaunchRunSuccess", f"launch {job}"
         )
         return str(answer["run"]["runId"])
+
+    def jobs(self) -> list[str]:
+        """Names of the jobs that can be launched."""
+        answer = self.query(_JOBS, selector=_selector())["repositoryOrError"]
+        found = self._expect(answer, "Repository", "list its jobs")["jobs"]
+        return sorted(str(job["name"]) for job in found if not job["name"].startswith("__"))
+
+    def partitions(self, job: str) -> list[str]:
+        """Partition keys of `job` in order, empty if it has none. Raises `DagsterClientError` for an unknown job."""
+        answer = self.query(_PARTITIONS, selector=_selector(pipelineName=job))["pipelineOrError"]
+        return list(self._expect(answer, "Pipeline", f"find {job}")["partitionKeysOrError"]["partitionKeys"])
 
     def backfill(self, assets: Sequence[str], partitions: Sequence[str]) -> str:
         """Launch a backfill as the UI's dialogue does; returns its id. The backfill daemon ticks every 30 s."""

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from cli.run_progress import Progress
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:
     from assets.samples import FileEntry
-    from cli.dagster_client import DagsterClient, Run
+    from cli.dagster_client import DagsterClient
     from cli.session import Session
     from deploy.local.stack import Stack
     from pipelines.catalog.model import System
@@ -99,7 +100,7 @@ def show(ui: str, home: Path, check: Callable[[], None]) -> None:
             typer.echo(f"{JOB} over {len(days)} landing days, {span[0]} to {span[1]}, as one run:")
             run_id = client.launch(JOB, partition_range=span)
         typer.echo(f"  {ui}/runs/{run_id}")
-        run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=_Progress(check))
+        run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=Progress(check))
         _print_counts(current, client, days)
         _print_most_traded(current)
     if run.status != "SUCCESS":
@@ -154,22 +155,6 @@ def _is_done(current: "Session", days: Sequence[dt.date]) -> bool:
         not wanted.intersection(days_without_result(current.database, stage, days[0], days[-1]))
         for stage in stages
     )
-
-
-class _Progress:
-    """Tells each step once, when it has ended."""
-
-    def __init__(self, check: Callable[[], None]) -> None:
-        self._check = check
-        self._told: set[str] = set()
-
-    def __call__(self, run: "Run") -> None:
-        self._check()
-        for step in run.steps:
-            if step.seconds is not None and step.key not in self._told:
-                self._told.add(step.key)
-                mark = "" if step.status == "SUCCESS" else f"  {step.status}"
-                typer.echo(f"  {step.key.replace('__', '/'):<44}{step.seconds:>7.1f} s{mark}")
 
 
 def _print_counts(current: "Session", client: "DagsterClient", days: Sequence[dt.date]) -> None:

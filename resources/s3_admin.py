@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 RULE_PREFIX = "longbox-"
 _ABSENT = frozenset(
     {
+        "404",  # of HEAD, which has no body to say more
         "NoSuchLifecycleConfiguration",
         "ObjectLockConfigurationNotFoundError",
         "ServerSideEncryptionConfigurationNotFoundError",
@@ -96,6 +97,15 @@ class S3Administration:
             encryption=_encryption(encryption.get("ServerSideEncryptionConfiguration", {})),
             rule_names=tuple(sorted(rule.get("ID", "") for rule in self._rules())),
         )
+
+    def ensure_bucket(self) -> bool:
+        """Make the bucket if it is not there. Returns whether it was made. Idempotent; needs s3:CreateBucket."""
+        client = self._client()
+        found = self._call("look", lambda: client.head_bucket(Bucket=self.bucket), {})
+        if found:
+            return False
+        self._call("make", lambda: client.create_bucket(Bucket=self.bucket))
+        return True
 
     def ensure_versioning(self) -> bool:
         """Turn versioning on. Returns whether it was off. Idempotent; needs s3:PutBucketVersioning."""

@@ -65,13 +65,17 @@ class _Batch:
         if not self.records:
             return
         rows, faults = maker.rows(self.records, [line for _, line in self._places])
-        for position, (row, (ordinal, line)) in enumerate(zip(rows, self._places, strict=True)):
-            fault = faults.get(position) if faults else None
-            if fault is None:
-                chunk.add(ordinal, line, row)
-            else:
-                text = records.text_of(self._raw[position])
-                chunk.quarantined.append(_quarantined(line, ordinal, fault, fault.column or None, text))
+        for position, fault in sorted(faults.items()):
+            ordinal, line = self._places[position]
+            text = records.text_of(self._raw[position])
+            chunk.quarantined.append(_quarantined(line, ordinal, fault, fault.column or None, text))
+        if faults:
+            sound = [position for position in range(len(rows)) if position not in faults]
+            chunk.extend(
+                [self._places[position] for position in sound], [rows[position] for position in sound]
+            )
+        else:
+            chunk.extend(self._places, rows)
         self.__init__()  # type: ignore[misc]
 
 

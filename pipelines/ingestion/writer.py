@@ -7,7 +7,7 @@ rows. The statements are in `sql/load.sql`; converting records to rows is in `bi
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 import psycopg
@@ -15,6 +15,7 @@ from psycopg import sql
 
 from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.binding import NULL, Row
+from pipelines.ingestion.direct import DirectCopy
 from resources.database import Connection
 from resources.errors import LongboxError
 from resources.sql import Queries, storable
@@ -44,10 +45,25 @@ class Chunk:
     rows: list[tuple[int, int, Row]] = field(default_factory=list)  # ordinal, line, row
     quarantined: list[Quarantined] = field(default_factory=list)
     duplicates: int = 0
+    _keys: set[str] = field(default_factory=set)
     _seen: dict[str, int] = field(default_factory=dict)
     _first_content: dict[str, str] = field(default_factory=dict)
     _repeated: set[str] = field(default_factory=set)
     _last_ordinal: dict[int, int] = field(default_factory=dict)
+
+    def extend(self, places: Sequence[tuple[int, int]], rows: Sequence[Row]) -> None:
+        """Take rows in, each with its place (ordinal, line); as `add` does, but at once where no key repeats."""
+        keys = {row.key_hash for row in rows}
+        if len(keys) == len(rows) and not self._seen and self._keys.isdisjoint(keys):
+            self._keys |= keys
+            self.rows.extend((ordinal, line, row) for (ordinal, line), row in zip(places, rows, strict=True))
+            return
+        if not self._seen:
+            so_far, self.rows = self.rows, []
+            for ordinal, line, row in so_far:
+                self.add(ordinal, line, row)
+        for (ordinal, line), row in zip(places, rows, strict=True):
+            self.add(ordinal, line, row)
 
     def add(self, ordinal: int, line: int, row: Row) -> None:
         """Take a row in; a content that the chunk has already is counted as a duplicate."""
@@ -59,6 +75,10 @@ class Chunk:
         if self._first_content.setdefault(row.key_hash, row.content_hash) != row.content_hash:
             self._repeated.add(row.key_hash)
         self.rows.append((ordinal, line, row))
+
+    def last_ordinal(self, index: int, ordinal: int) -> int:
+        """The ordinal of the last row with the content of the row at `index`, whose own is `ordinal`."""
+        return self._last_ordinal.get(index, ordinal)
 
     @property
     def has_repeats(self) -> bool:
@@ -75,8 +95,16 @@ class Chunk:
         """Whether a row of the chunk deletes its record."""
         return any(row.is_tombstone for _, _, row in self.rows)
 
-    def copy_lines(self, skip: set[int]) -> Iterable[str]:
-        """The rows in COPY's text format, without those at the positions in `skip`."""
+    def new_positions(self, known: set[int]) -> list[int]:
+        """Where rows stand whose key neither the registry (`known`) nor another row of the chunk has; no deletions."""
+        return [
+            index
+            for index, (_, _, row) in enumerate(self.rows)
+            if index not in known and row.key_hash not in self._repeated and not row.is_tombstone
+        ]
+
+    def copy_lines(self, skip: Collection[int]) -> Iterable[str]:
+        """The rows in COPY's text format of the staging table, without those at the positions in `skip`."""
         for index, (ordinal, line, row) in enumerate(self.rows):
             if index not in skip:
                 last = self._last_ordinal.get(index, ordinal)
@@ -118,6 +146,9 @@ class ChunkWriter:
         }  # fmt: skip
         self._run_id = run_id
         names = sql.SQL(", ").join(map(sql.Identifier, self._columns))
+        self._direct = DirectCopy(connection, target, self._columns, load_id=load_id, landing_day=landing_day)
+        self._staging = QUERIES.compose("create_staging", table=target.identifier, columns=names)
+        self._has_staging = False
         self._copy = QUERIES.compose("copy_rows", columns=names)
         self._insert = QUERIES.compose(
             "insert_new",
@@ -125,9 +156,6 @@ class ChunkWriter:
             columns=names,
             values=_values(target.shape, self._columns),
         )
-        connection.execute(QUERIES["drop_staging"])
-        connection.execute(QUERIES.compose("create_staging", table=target.identifier, columns=names))
-        connection.execute(QUERIES["create_known"])
 
     def write(self, chunk: Chunk) -> tuple[int, int]:
         """Write a chunk. Returns how many rows were new, and how many more the table refused (now quarantined)."""
@@ -140,12 +168,23 @@ class ChunkWriter:
         if not chunk.rows:
             return 0, {}
         self._target.ensure_partitions(chunk.event_days())
-        refused = self._stage(chunk)
-        loaded = 0
-        if len(refused) < len(chunk.rows):
-            loaded = self._insert_range(chunk, chunk.rows[0][0], chunk.rows[-1][0], refused)
+        done = self._direct.write(chunk)
+        if len(done) == len(chunk.rows):
+            return len(done), {}
+        self._make_staging()
+        refused = self._stage(chunk, done)
+        loaded = len(done)
+        if len(refused) + len(done) < len(chunk.rows):
+            loaded += self._insert_range(chunk, chunk.rows[0][0], chunk.rows[-1][0], refused, done)
         self._connection.execute("TRUNCATE ingest_rows, ingest_known")
         return loaded, {row.ordinal: row for row in refused.values()}
+
+    def _make_staging(self) -> None:
+        if not self._has_staging:
+            self._connection.execute(QUERIES["drop_staging"])
+            self._connection.execute(self._staging)
+            self._connection.execute(QUERIES["create_known"])
+            self._has_staging = True
 
     def quarantine(self, rows: Sequence[Quarantined]) -> None:
         """Keep bad records with their text."""
@@ -159,8 +198,8 @@ class ChunkWriter:
                      row.reason, storable(row.detail), storable(row.remedy), storable(row.raw_text), self._run_id)
                 )  # fmt: skip
 
-    def _stage(self, chunk: Chunk) -> dict[int, Quarantined]:
-        """COPY the rows into staging. Rows that PostgreSQL cannot read all the same are returned, by position."""
+    def _stage(self, chunk: Chunk, done: Set[int]) -> dict[int, Quarantined]:
+        """COPY the rows that are not `done` into staging. Returns those that PostgreSQL cannot read, by position."""
         refused: dict[int, Quarantined] = {}
         while True:
             try:
@@ -168,17 +207,21 @@ class ChunkWriter:
                     self._connection.transaction(),
                     self._connection.cursor().copy(self._copy) as copy,
                 ):
-                    copy.write("".join(chunk.copy_lines(refused.keys() | set())).encode())
+                    copy.write("".join(chunk.copy_lines(refused.keys() | done)).encode())
                 return refused
             except psycopg.DataError as error:
                 found = _COPY_LINE.search(error.diag.context or "")
                 if found is None:
                     raise
-                kept = [index for index in range(len(chunk.rows)) if index not in refused]
+                kept = [
+                    index for index in range(len(chunk.rows)) if index not in refused and index not in done
+                ]
                 index = kept[int(found[1]) - 1]
                 refused[index] = self._refusal(chunk.rows[index], error)
 
-    def _insert_range(self, chunk: Chunk, first: int, last: int, refused: dict[int, Quarantined]) -> int:
+    def _insert_range(
+        self, chunk: Chunk, first: int, last: int, refused: dict[int, Quarantined], done: Set[int]
+    ) -> int:
         """Insert the staged rows from ordinal `first` to `last`; halve the range until a refused row stands alone."""
         try:
             with self._connection.transaction():
@@ -196,14 +239,14 @@ class ChunkWriter:
             inside = [
                 index
                 for index, row in enumerate(chunk.rows)
-                if first <= row[0] <= last and index not in refused
+                if first <= row[0] <= last and index not in refused and index not in done
             ]
             if len(inside) == 1:
                 refused[inside[0]] = self._refusal(chunk.rows[inside[0]], error)
                 return 0
             middle = chunk.rows[inside[len(inside) // 2]][0]
-            before = self._insert_range(chunk, first, middle - 1, refused)
-            return before + self._insert_range(chunk, middle, last, refused)
+            before = self._insert_range(chunk, first, middle - 1, refused, done)
+            return before + self._insert_range(chunk, middle, last, refused, done)
 
     def _insert_new(self, first: int, last: int, has_repeats: bool, has_tombstones: bool) -> int:
         parameters = {**self._parameters, "first": first, "last": last}

@@ -76,3 +76,11 @@ def test_a_server_that_is_away_is_a_passing_fault(s3_url: str, monkeypatch: pyte
 def test_a_store_that_is_not_s3_cannot_be_administered() -> None:
     with pytest.raises(UserError, match="is not S3"):
         S3Administration.from_url("file:///srv/objects")
+
+
+def test_a_bucket_is_made_once(s3_url: str) -> None:
+    admin = S3Administration("a-bucket-of-its-own")
+    assert admin.ensure_bucket() is True
+    assert admin.ensure_bucket() is False
+    assert admin.describe().versioning == "off"
+    assert S3Administration.from_url(s3_url).ensure_bucket() is False

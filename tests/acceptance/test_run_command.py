@@ -1,0 +1,70 @@
+"""`longbox run` launches as the UI does, follows the run, and answers wrong input with a sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resources.settings import PROJECT_ROOT
+from tests.acceptance.conftest import Platform, coverage_environment
+from tests.daily_runs import sales
+
+
+def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": "/usr/bin:/bin", "LONGBOX_HOME": str(home), **coverage_environment()}
+    command = [sys.executable, "-m", "cli.main", "run", *arguments]
+    return subprocess.run(command, cwd=PROJECT_ROOT, env=environ, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["daily_pipeline", "--date", "2026-02-30"], "--date '2026-02-30' is not a date"),
+        (["daily_pipeline", "--to", "2026-10-02"], "give its first with --date"),
+        (["daily_pipeline", "--date", "2026-10-03", "--to", "2026-10-02"], "on or before it"),
+        (["daily_pipeline", "--date", "2026-10-03"], "no Dagster runs in"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exit_code_2(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run(tmp_path / "none", *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_range_is_one_run_that_is_followed_step_by_step(platform: Platform) -> None:
+    platform.start_over()
+    platform.daily.land("2026-10-05", "a.csv", sales("2026-10-04", 12))
+    home = platform.stack.home.path
+    done = run(home, "daily_pipeline", "--date", "2026-10-04", "--to", "2026-10-06")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "comics/pricing_data_raw" in done.stdout and "daily_pipeline: SUCCESS in" in done.stdout
+    assert platform.daily.count("comics.pricing_data_normalized") == 12
+
+
+def test_a_run_that_fails_ends_with_exit_code_1_and_its_reason(platform: Platform) -> None:
+    platform.start_over()
+    platform.daily.land("2026-10-07", "cut.csv.gz", b"\x1f\x8b\x08\x00 no gzip")
+    done = run(platform.stack.home.path, "daily_pipeline", "--date", "2026-10-07")
+    assert done.returncode == 1
+    assert "the run ended as FAILURE" in done.stderr and "2026-10-07" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["daily_pipline", "--date", "2026-10-07"], "did you mean daily_pipeline?"),
+        (["daily_pipeline", "--date", "2001-01-01"], "has the landing days 2024-01-01 to"),
+        (["daily_pipeline"], "runs by landing day; name one with --date"),
+        (["maintenance", "--date", "2026-10-07"], "leave --date out"),
+    ],
+)
+def test_a_job_or_day_that_does_not_exist_launches_nothing(
+    platform: Platform, arguments: list[str], told: str
+) -> None:
+    before = [launched["runId"] for launched in platform.client.runs()]
+    done = run(platform.stack.home.path, *arguments)
+    assert done.returncode == 2, done.stdout
+    assert told in done.stderr and len(done.stderr.splitlines()) == 1
+    assert [launched["runId"] for launched in platform.client.runs()] == before
