@@ -12,11 +12,13 @@ import dagster as dg
 
 from assets.jobs import daily_pipelines, upkeep_jobs
 from assets.lifecycle import system_definitions
+from assets.platform.history import dagster_history
 from assets.platform.upkeep import upkeep_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
 from resources.settings import Settings
 from sensors.failures import run_failure_sensor
+from sensors.freshness import freshness_sensor
 from sensors.landing import landing_sensor
 from sensors.schedules import daily_schedule, upkeep_schedules
 
@@ -33,13 +35,13 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(
-            assets=[pipeline.verdict for pipeline in pipelines],
+            assets=[*(pipeline.verdict for pipeline in pipelines), dagster_history],
             jobs=[*(pipeline.job for pipeline in pipelines), *jobs],
             schedules=[
                 *(daily_schedule(pipeline) for pipeline in pipelines),
                 *upkeep_schedules([job.name for job in jobs]),
             ],
-            sensors=[landing_sensor(pipelines), run_failure_sensor()],
+            sensors=[landing_sensor(pipelines), freshness_sensor(catalog), run_failure_sensor()],
             resources={**default_resources(), **(resources or {})},
             executor=dg.in_process_executor,
         )

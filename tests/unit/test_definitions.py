@@ -84,11 +84,17 @@ def test_every_asset_says_what_it_is_and_whose() -> None:
 def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() -> None:
     definitions = build_definitions()
     repository = definitions.get_repository_def()
-    assert {"daily_pipeline", "cache_warm", "maintenance"} <= set(repository.job_names)
-    assert {sensor.name for sensor in repository.sensor_defs} == {"landing_sensor", "run_failure_sensor"}
+    assert {"daily_pipeline", "cache_warm", "maintenance", "dagster_retention"} <= set(repository.job_names)
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "landing_sensor",
+        "freshness_sensor",
+        "run_failure_sensor",
+    }
     times = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
     assert times["cache_warm_schedule"] == "0 6 * * *"
-    assert set(times) == {"daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule"}
+    assert set(times) == {
+        "daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule", "dagster_retention_schedule",
+    }  # fmt: skip
 
 
 def test_what_runs_by_itself_waits_to_be_started_but_for_the_alert_on_failures() -> None:
