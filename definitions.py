@@ -13,12 +13,14 @@ import dagster as dg
 from assets.jobs import daily_pipelines, upkeep_jobs
 from assets.lifecycle import system_definitions
 from assets.platform.backup import backup_definitions
+from assets.platform.history import dagster_history
 from assets.platform.upkeep import upkeep_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
 from resources.settings import Settings
 from sensors.backup_age import backup_age_sensor
 from sensors.failures import run_failure_sensor
+from sensors.freshness import freshness_sensor
 from sensors.landing import landing_sensor
 from sensors.schedules import backup_schedules, daily_schedule, upkeep_schedules
 
@@ -37,14 +39,19 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(
-            assets=[pipeline.verdict for pipeline in pipelines],
+            assets=[*(pipeline.verdict for pipeline in pipelines), dagster_history],
             jobs=[*(pipeline.job for pipeline in pipelines), *jobs],
             schedules=[
                 *(daily_schedule(pipeline) for pipeline in pipelines),
                 *upkeep_schedules([job.name for job in jobs]),
                 *backup_schedules(),
             ],
-            sensors=[landing_sensor(pipelines), run_failure_sensor(), backup_age_sensor()],
+            sensors=[
+                landing_sensor(pipelines),
+                freshness_sensor(catalog),
+                backup_age_sensor(),
+                run_failure_sensor(),
+            ],
             resources={**default_resources(), **(resources or {})},
             executor=dg.in_process_executor,
         )

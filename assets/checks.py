@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 
 from assets.partitions import landing_days
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import Aggregate, Gaps, System
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -76,6 +77,7 @@ def landing_check(
             spec(key, "no_gaps", "Every folder of the landing zone up to this day has been read", calendar),
         ],
     )  # fmt: skip
+    @retry_passing_faults
     def checks(
         context: dg.AssetCheckExecutionContext,
         database: dg.ResourceParam[Database],
@@ -129,6 +131,7 @@ def aggregate_check(
         name=f"{system.name}__{aggregate.name}__checks",
         specs=[spec(key, "equals_recomputation", f"{SAMPLE_GROUPS} groups, computed anew, are equal", calendar)],
     )  # fmt: skip
+    @retry_passing_faults
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:
@@ -155,6 +158,7 @@ def gaps_check(
         name=f"{system.name}__{gaps.name}__checks",
         specs=[spec(key, "series_complete", f"No series has a gap in the {GAP_DAYS} days up to this one", calendar)],
     )  # fmt: skip
+    @retry_passing_faults
     def checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from assets.freshness import check_key
 from assets.partitions import landing_calendar
 from assets.platform.verdict import verdict_asset
 from pipelines.catalog.model import Catalog, System
+from pipelines.monitoring.freshness import watched_tables
 
 PLATFORM_STARTS_ON = dt.date(2024, 1, 1)
 DAILY_PIPELINE = "daily_pipeline"
@@ -57,6 +59,7 @@ def _daily_pipeline(
     verdict = verdict_asset(name.replace(DAILY_PIPELINE, "landing_verdict"), watched, calendar)
     keys = {key for asset in executable for key in asset.keys}
     selection = dg.AssetSelection.assets(*keys).upstream() | dg.AssetSelection.assets(verdict.key)
+    selection -= dg.AssetSelection.checks(*_checks_of_now(systems))  # they do not speak of a run's partitions
     job = dg.define_asset_job(
         name,
         selection=selection,
@@ -64,6 +67,11 @@ def _daily_pipeline(
         tags={"longbox/systems": ",".join(system.name for system in systems)},
     )
     return DailyPipeline(name, tuple(systems), calendar, verdict, job)
+
+
+def _checks_of_now(systems: Sequence[System]) -> list[dg.AssetCheckKey]:
+    named = {system.name: system for system in systems}
+    return [check_key(f"{system.name}/{table}") for system, table in watched_tables(Catalog(systems=named))]
 
 
 def _executable(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
@@ -79,6 +87,13 @@ def upkeep_jobs(parts: Sequence[dg.Definitions]) -> list[object]:
             description="Keeps partitions ahead of time and finds gaps.",
         )
     ]
+    jobs.append(
+        dg.define_asset_job(
+            "dagster_retention",
+            selection=dg.AssetSelection.assets(["platform", "dagster_history"]),
+            description="Deletes Dagster's own finished runs, events and logs past LONGBOX_DAGSTER_HISTORY_DAYS.",
+        )
+    )
     if any(CACHE_KEY in asset.keys for part in parts for asset in _executable(part)):
         jobs.append(
             dg.define_asset_job(

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from assets.checks import aggregate_check, gaps_check, landing_check
+from assets.freshness import freshness_check
 from assets.lineage import aggregate_lineage, gap_lineage, landed_columns, landing_lineage
 from assets.metadata import (
     COLUMN_LINEAGE,
@@ -26,6 +27,8 @@ from assets.metadata import (
     view_metadata,
 )
 from assets.partitions import SINGLE_RUN, landing_calendar, landing_days
+from assets.pools import DERIVE, INGEST
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import Aggregate, Feed, Gaps, System, View
 from resources.database import Database
 from resources.errors import UserError
@@ -54,6 +57,8 @@ def system_definitions(system: System) -> dg.Definitions:
             if dg.AssetKey([system.name, table]) not in taken:
                 assets.append(ingest_asset(system, table, calendar))
                 checks.append(landing_check(system, table, calendar))
+            if system.tables[table].freshness is not None:
+                checks.append(freshness_check(system, table))
         for aggregate in system.aggregates.values():
             if dg.AssetKey([system.name, aggregate.name]) not in taken:
                 assets.append(aggregate_asset(system, aggregate, calendar))
@@ -88,8 +93,10 @@ def ingest_asset(system: System, table: str, calendar: Calendar) -> dg.AssetsDef
         metadata=table_metadata(system, table) | {COLUMN_LINEAGE: landing_lineage(system, feeds)},
         code_version="-".join(feed.version for feed in feeds),
         freshness_policy=freshness(system, table),
+        pool=INGEST,
         **labels(system, "csv", "postgresql"),
     )
+    @retry_passing_faults
     def ingest(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -119,8 +126,10 @@ def aggregate_asset(system: System, aggregate: Aggregate, calendar: Calendar) ->
         metadata=table_metadata(system, aggregate.name)
         | {COLUMN_LINEAGE: aggregate_lineage(system, aggregate)},
         code_version=hashlib.sha256(aggregate.model_dump_json().encode()).hexdigest()[:12],
+        pool=DERIVE,
         **labels(system, "postgresql", "sql"),
     )
+    @retry_passing_faults
     def compute(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         from pipelines.aggregation import AggregateJob, aggregate_days
 
@@ -147,6 +156,7 @@ def gaps_asset(system: System, gaps: Gaps, calendar: Calendar) -> dg.AssetsDefin
         code_version=hashlib.sha256(gaps.model_dump_json().encode()).hexdigest()[:12],
         **labels(system, "postgresql", "sql"),
     )
+    @retry_passing_faults
     def find(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         from pipelines.aggregation import GapsJob, find_gaps
 
@@ -167,6 +177,7 @@ def view_asset(system: System, view: View) -> dg.AssetsDefinition:
         metadata=table_metadata(system, view.name),
         **labels(system, "postgresql", "sql"),
     )
+    @retry_passing_faults
     def refresh(database: dg.ResourceParam[Database]) -> dg.MaterializeResult[None]:
         from pipelines.aggregation import refresh_view
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import dagster as dg
 
 from assets.partitions import landing_days
+from assets.retries import retry_failed_days
 from pipelines.catalog.model import System
 from pipelines.catalog.shape import table_shape
 from pipelines.monitoring.days import DayError
@@ -38,8 +39,10 @@ def report_days(
 ) -> None:
     """Put each day's counts on its own partition. Raises `DayError` in a one-day run whose day failed.
 
-    `renamed` gives the fixed key of a count of the stage, as in {"rows_read": "landed_rows"}.
+    `renamed` gives the fixed key of a count, as in {"rows_read": "landed_rows"}. A step whose day failed for
+    a fault that may pass is run again first.
     """
+    retry_failed_days(results)
     for result in results:
         described = describe_day(result, renamed)
         key = result.landing_day.isoformat()
@@ -80,8 +83,9 @@ def raise_if_failed(result: DayResult) -> None:
 def report_matching(context: dg.AssetExecutionContext, results: Sequence[Any]) -> None:
     """Put each day's counts on the partition of every table that matching writes.
 
-    Raises `DayError` in a one-day run whose day failed.
+    Raises `DayError` in a one-day run whose day failed. A step whose day failed for a fault that may pass is run again.
     """
+    retry_failed_days(results)
     for result in results:
         described = describe_day(result, {"rows_read": "titles_read"})
         for key in context.selected_asset_keys:

@@ -18,6 +18,7 @@ def build_app() -> typer.Typer:
     from cli import (
         adopt,
         backup,
+        dagster_history,
         demo,
         digest,
         doctor,
@@ -60,6 +61,7 @@ def build_app() -> typer.Typer:
         doctor,
         backup,
         restore,
+        dagster_history,
     ):
         command.register(app)
     return app

@@ -14,10 +14,28 @@ from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.compute_log_manager import ComputeLogManager
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._serdes import ConfigurableClassData
+from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.storage import DagsterPostgresStorage
 from dagster_postgres.utils import create_pg_engine
+from sqlalchemy.exc import InternalError
 
 from resources.settings import Settings
+
+
+class _EventLog(PostgresEventLogStorage):
+    """Dagster's event log, for which two runs may be the first of a concurrency pool at the same time."""
+
+    def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
+        """Make the pool, unless it is there. Dagster 1.13.27 makes it, and the run fails, if another run was faster:
+        its UPDATE follows a failed INSERT in the same transaction (InFailedSqlTransaction).
+        """
+        try:
+            return super().initialize_concurrency_limit_to_default(concurrency_key)
+        except InternalError:
+            pools = {pool.name: pool for pool in self.get_pool_limits()}
+            if concurrency_key not in pools:
+                raise
+            return True
 
 
 class LongboxStorage(DagsterPostgresStorage):
@@ -39,6 +57,7 @@ class LongboxStorage(DagsterPostgresStorage):
             inst_data=inst_data,
         )
         storage.keep_connections()
+        storage._event_log_storage.__class__ = _EventLog
         return storage
 
     def keep_connections(self) -> None:

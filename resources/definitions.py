@@ -16,7 +16,7 @@ from resources.database import APP_ROLE, OWNER_ROLE, Database
 from resources.notifier import COOL_DOWN_SECONDS, Notifier, Sent
 from resources.object_store import ObjectStore
 from resources.s3_admin import S3Administration
-from resources.settings import Settings
+from resources.settings import Settings, postgres_url
 
 _ALERTS_SENT: dict[str, Sent] = {}  # sensors build their resources at every tick: what was told outlives them
 
@@ -47,6 +47,17 @@ class DatabaseResource(dg.ConfigurableResource[Database]):
             max_size=self.max_connections,
             connect_timeout_seconds=self.connect_timeout_seconds,
         ) as database:
+            yield database
+
+
+class DagsterDatabaseResource(dg.ConfigurableResource[Database]):
+    """The PostgreSQL database of the Dagster instance itself, as the user of its URL."""
+
+    @contextlib.contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Database]:
+        """Lend it, and close its pool."""
+        url = postgres_url(Settings.load().dagster_postgres_url)
+        with Database(url, role=None, application_name="longbox dagster history", max_size=2) as database:
             yield database
 
 
@@ -99,6 +110,7 @@ def default_resources() -> Mapping[str, Any]:
         "settings": SettingsResource(),
         "database": DatabaseResource(),
         "owner_database": DatabaseResource(role=OWNER_ROLE, max_connections=2),
+        "dagster_database": DagsterDatabaseResource(),
         "cache": CacheResource(),
         "store": ObjectStoreResource(),
         "s3_admin": S3AdministrationResource(),

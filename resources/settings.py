@@ -19,6 +19,7 @@ from resources.errors import UserError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_FILE_NAME = "stack.json"
+HISTORY_DAYS, LEAST_HISTORY_DAYS = 30, 7
 _HIDDEN = "***"
 _POSTGRES_SCHEMES = ("postgresql", "postgres")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
@@ -123,6 +124,12 @@ SETTINGS: tuple[Setting, ...] = (
         "A newer file of the ECB's reference rates (CSV, or ZIP of it).",
         "/srv/eurofxref-hist.zip",
     ),
+    Setting(
+        "LONGBOX_DAGSTER_HISTORY_DAYS",
+        "30",
+        "Days for which Dagster's finished runs, events and logs are kept; at least 7.",
+        "90",
+    ),
     Setting("LONGBOX_POSTGRES_PORT", "a free port", "Port of the local PostgreSQL, on loopback.", "5432"),
     Setting("LONGBOX_REDIS_PORT", "a free port", "Port of the local Valkey, on loopback.", "6379"),
     Setting("LONGBOX_UI_PORT", "3000, or a free port", "Port of the Dagster UI, on loopback.", "3000"),
@@ -142,6 +149,7 @@ class Settings:
     systems: tuple[Path, ...] = ()
     alert_urls: tuple[str, ...] = field(default=(), repr=False)
     fx_rates_file: Path | None = None
+    dagster_history_days: int = HISTORY_DAYS
     postgres_port: int | None = None
     redis_port: int | None = None
     ui_port: int | None = None
@@ -166,6 +174,7 @@ class Settings:
             systems=read.many("LONGBOX_SYSTEMS", r":", _existing_folder),
             alert_urls=read.many("LONGBOX_ALERT_URLS", r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", _any_url),
             fx_rates_file=read.one("LONGBOX_FX_RATES", _existing_file),
+            dagster_history_days=read.one("LONGBOX_DAGSTER_HISTORY_DAYS", _history_days) or HISTORY_DAYS,
             postgres_port=read.one("LONGBOX_POSTGRES_PORT", _port),
             redis_port=read.one("LONGBOX_REDIS_PORT", _port),
             ui_port=read.one("LONGBOX_UI_PORT", _port),
@@ -384,6 +393,12 @@ def _existing_file(text: str) -> Path:
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise ValueError(f"is {text!r}, which is no port from 1 to 65535")
+    return int(text)
+
+
+def _history_days(text: str) -> int:
+    if not text.isdecimal() or not LEAST_HISTORY_DAYS <= int(text) <= 36_500:
+        raise ValueError(f"is {text!r}, which is no number of days from {LEAST_HISTORY_DAYS}")
     return int(text)
 
 

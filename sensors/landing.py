@@ -21,7 +21,6 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 LONGEST_RANGE_DAYS = 31
-RUNS_PER_TICK = 10
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -49,7 +48,7 @@ def landing_sensor(pipelines: Sequence[DailyPipeline]) -> dg.SensorDefinition:
             requests += run_requests(job_name, unread)
         skip = None if requests else dg.SkipReason("; ".join(told) or "no feed is declared")
         return dg.SensorResult(
-            run_requests=requests[:RUNS_PER_TICK],
+            run_requests=requests,
             skip_reason=skip,
             cursor=json.dumps(positions, sort_keys=True),
         )

@@ -11,7 +11,7 @@ import dagster as dg
 
 from assets.jobs import DailyPipeline
 
-DAILY_AT, UPKEEP_AT, WARM_AT = "30 1 * * *", "15 0 * * *", "0 6 * * *"
+DAILY_AT, UPKEEP_AT, HISTORY_AT, WARM_AT = "30 1 * * *", "15 0 * * *", "15 3 * * *", "0 6 * * *"
 
 BACKUPS = {
     "backup_full": ["0 1 * * *"],
@@ -47,7 +47,7 @@ def daily_schedule(pipeline: DailyPipeline) -> dg.ScheduleDefinition:
 
 def upkeep_schedules(job_names: Sequence[str]) -> list[dg.ScheduleDefinition]:
     """The clock of `maintenance` and `cache_warm`, as far as they exist."""
-    times = {"maintenance": UPKEEP_AT, "cache_warm": WARM_AT}
+    times = {"maintenance": UPKEEP_AT, "dagster_retention": HISTORY_AT, "cache_warm": WARM_AT}
     return [
         dg.ScheduleDefinition(
             name=f"{name}_schedule",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 
@@ -74,6 +75,7 @@ class Daily:
     owner: Database
     cache: Cache
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+    retry_seconds: tuple[float, ...] = (0.0,)
 
     @classmethod
     def on(cls, settings: Settings, folder: Path) -> "Daily":
@@ -104,13 +106,14 @@ class Daily:
         tags: Mapping[str, str] = {}
         if last is not None:
             tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
-        return job_of(job).execute_in_process(
-            instance=self.instance,
-            partition_key=first if last is None else None,
-            tags=dict(tags),
-            asset_selection=None if assets is None else [dg.AssetKey(a.split("/")) for a in assets],
-            raise_on_error=False,
-        )
+        with mock.patch("assets.retries.WAIT_SECONDS", self.retry_seconds):
+            return job_of(job).execute_in_process(
+                instance=self.instance,
+                partition_key=first if last is None else None,
+                tags=dict(tags),
+                asset_selection=None if assets is None else [dg.AssetKey(a.split("/")) for a in assets],
+                raise_on_error=False,
+            )
 
     def run_job(self, name: str) -> dg.ExecuteInProcessResult:
         """A job without partitions."""

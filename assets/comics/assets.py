@@ -27,6 +27,8 @@ from assets.metadata import (
     view_metadata,
 )
 from assets.partitions import SINGLE_RUN, landing_days
+from assets.pools import DERIVE
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import System
 from resources.cache import Cache
 from resources.database import Database
@@ -75,9 +77,10 @@ def _matched(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.Asset
     specs = [_spec(system, table, [raw], lineage.MATCHED[table]) for table in MATCHED]
 
     @dg.multi_asset(
-        name="comics__matching", specs=specs, partitions_def=calendar, backfill_policy=SINGLE_RUN,
+        name="comics__matching", specs=specs, partitions_def=calendar, backfill_policy=SINGLE_RUN, pool=DERIVE,
         description="Finds the comic that each new title means, and makes those first seen.",
     )  # fmt: skip
+    @retry_passing_faults
     def match(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -103,8 +106,9 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
 
     @dg.asset(
         **_labels(system, NORMALISED, lineage.NORMALISED), deps=upstream, partitions_def=calendar,
-        backfill_policy=SINGLE_RUN,
+        backfill_policy=SINGLE_RUN, pool=DERIVE,
     )  # fmt: skip
+    @retry_passing_faults
     def normalise(
         context: dg.AssetExecutionContext,
         config: NormaliseConfig,
@@ -131,8 +135,9 @@ def _normalised(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.As
 def _aggregated(system: System, calendar: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     @dg.asset(
         **_labels(system, AGGREGATED, lineage.AGGREGATED), deps=[dg.AssetKey([system.name, NORMALISED])],
-        partitions_def=calendar, backfill_policy=SINGLE_RUN,
+        partitions_def=calendar, backfill_policy=SINGLE_RUN, pool=DERIVE,
     )  # fmt: skip
+    @retry_passing_faults
     def aggregate(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> None:
         from assets.comics.aggregate import aggregate_days
 
@@ -151,6 +156,7 @@ def _views(system: System) -> dg.AssetsDefinition:
         specs=specs,
         description="Refreshes the views that answer what the market does now, without blocking their readers.",
     )
+    @retry_passing_faults
     def refresh(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],
@@ -174,6 +180,7 @@ def _cache(system: System) -> dg.AssetsDefinition:
         kinds={"redis"},
         description="Current prices, top lists and market insights, warm in Redis before anyone asks.",
     )
+    @retry_passing_faults
     def cache_warm(
         database: dg.ResourceParam[Database], cache: dg.ResourceParam[Cache]
     ) -> dg.MaterializeResult[None]:
@@ -197,6 +204,7 @@ def _checks(system: System, calendar: dg.DailyPartitionsDefinition) -> list[dg.A
         name="comics__normalised__checks",
         specs=[spec(normalised, "counts_reconcile", rule, calendar, blocks=True)],
     )
+    @retry_passing_faults
     def normalised_checks(
         context: dg.AssetCheckExecutionContext,
         database: dg.ResourceParam[Database],
@@ -212,6 +220,7 @@ def _checks(system: System, calendar: dg.DailyPartitionsDefinition) -> list[dg.A
     @dg.multi_asset_check(
         name="comics__aggregated__checks", specs=[spec(aggregated, "equals_recomputation", sample, calendar)]
     )
+    @retry_passing_faults
     def aggregated_checks(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:

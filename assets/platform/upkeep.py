@@ -8,6 +8,8 @@ import datetime as dt
 import dagster as dg
 
 from assets.metadata import OWNERS
+from assets.pools import UPKEEP
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import Catalog
 from resources.database import Database
 
@@ -23,8 +25,10 @@ def upkeep_definitions(catalog: Catalog) -> dg.Definitions:
         group_name="platform",
         owners=OWNERS,
         kinds={"postgresql"},
+        pool=UPKEEP,
         description="Makes the partitions of the coming periods, so that no row ever waits for one.",
     )
+    @retry_passing_faults
     def partitions(
         context: dg.AssetExecutionContext, owner_database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:
@@ -38,6 +42,7 @@ def upkeep_definitions(catalog: Catalog) -> dg.Definitions:
     @dg.asset_check(
         asset=key, name="no_gaps", description="Every partitioned table holds all time up to tomorrow"
     )
+    @retry_passing_faults
     def no_gaps(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         from pipelines.catalog.partitions import find_gaps
 

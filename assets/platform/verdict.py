@@ -10,6 +10,7 @@ import dagster as dg
 
 from assets.metadata import OWNERS
 from assets.partitions import SINGLE_RUN, landing_days
+from assets.retries import retry_passing_faults
 from resources.database import Database
 
 
@@ -29,6 +30,7 @@ def verdict_asset(
         kinds={"postgresql"},
         description="Fails when a landing day failed, or holds a file quarantined whole; names the days and why.",
     )
+    @retry_passing_faults
     def verdict(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:

@@ -6,6 +6,7 @@ Not partitioned: a load brings the whole history up to the file that is bundled 
 import dagster as dg
 
 from assets.metadata import COLUMNS, OWNERS, live_columns, table_metadata
+from assets.retries import retry_passing_faults
 from pipelines.catalog.model import System
 from resources.database import Database
 from resources.settings import Settings
@@ -22,6 +23,7 @@ def definitions(system: System, calendar: dg.DailyPartitionsDefinition | None) -
         description=system.tables["fx_rates"].description,
         metadata=table_metadata(system, "fx_rates"),
     )
+    @retry_passing_faults
     def fx_rates(
         context: dg.AssetExecutionContext,
         database: dg.ResourceParam[Database],

@@ -43,7 +43,7 @@ from pipelines.ingestion.writer import (
     Target,
 )
 from resources.database import Connection, Database
-from resources.errors import LongboxError, ObjectMissingError
+from resources.errors import DatabaseUnavailableError, LongboxError, ObjectMissingError, OutcomeUnknownError
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import storable
 
@@ -308,12 +308,17 @@ def load_days(
     days: Sequence[dt.date],
     on_day: Callable[[DayLoad | DayFailure], None] | None = None,
 ) -> list[DayLoad | DayFailure]:
-    """Load several landing days. A day that fails is recorded as failed and does not stop the others."""
+    """Load several landing days. A day that fails is recorded as failed and does not stop the others.
+
+    Raises `DatabaseUnavailableError` or `OutcomeUnknownError` when PostgreSQL goes away; running again completes.
+    """
     results: list[DayLoad | DayFailure] = []
     for day in days:
         result: DayLoad | DayFailure
         try:
             result = loader.load_day(day)
+        except (DatabaseUnavailableError, OutcomeUnknownError):
+            raise  # no fault of the day, and the next one would fare no better
         except Exception as error:  # whatever one day's files do to a parser, the other days go on
             result = DayFailure(day, error)
             _record_failure(loader, result)

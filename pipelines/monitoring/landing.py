@@ -1,12 +1,13 @@
 """What landed and was not read yet: the landing zone against `longbox.loads`, with bounded work.
 
-Folders are listed in one call; the files of a folder only for the newest days and, in rotation, for some of the older
-ones, so that a tick costs the same after ten years as on the first day. Launching runs is the sensor's business.
+The folders are listed (a call for a thousand of them); the files of a folder only for the newest days and, in rotation,
+for some of the older ones, so that a look costs the same after ten years as on the first day and no file is missed.
+Launching runs is the sensor's business.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.catalog.model import Feed
@@ -14,8 +15,10 @@ from resources.database import Database
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import Queries
 
-RECENT_DAYS = 3
+RECENT_DAYS = 2
+"""Today and yesterday, whose last files may come after midnight."""
 ROTATED_DAYS = 20
+ROTATED_OBJECTS = 5_000
 _SQL = Queries.of("pipelines.monitoring")
 
 
@@ -36,50 +39,63 @@ class Look:
     unread: tuple[Unread, ...]
     strange_folders: tuple[str, ...]
     position: str
+    objects_looked_at: int = 0
 
 
 def look_for_files(
     database: Database, store: ObjectStore, feed: Feed, *, today: dt.date, position: str = "",
-    rotated_days: int = ROTATED_DAYS,
+    rotated_days: int = ROTATED_DAYS, rotated_objects: int = ROTATED_OBJECTS,
 ) -> Look:  # fmt: skip
-    """Compare the newest days and the next `rotated_days` older ones with the loads. Reads only.
+    """Compare the newest days and some older ones, from `position` on, with the loads. Reads only.
 
-    Days after `today` and before the feed starts are left alone: nothing can run them.
+    Older days are looked at until `rotated_days` of them or `rotated_objects` objects were; at least one is, so that
+    every day has its turn. One day's objects are in memory at a time. Days after `today` and before the feed starts are
+    left alone: nothing can run them.
     """
     folders = store.list_folders(feed.prefix)
     known = {name: day for name in folders if (day := _day_of(name)) is not None}
     days = sorted(day for day in known.values() if feed.starts_on <= day <= today)
     recent = [day for day in days if day > today - dt.timedelta(days=RECENT_DAYS)]
-    older = [day for day in days if day not in recent]
+    older = days[: len(days) - len(recent)]
     start = next((number for number, day in enumerate(older) if day.isoformat() > position), 0)
-    turn = older[start : start + rotated_days]
-    next_position = turn[-1].isoformat() if turn and turn[-1] != older[-1] else ""
-    looked_at = (*turn, *recent)
+    looked_at: list[dt.date] = []
+    unread: list[Unread] = []
+    objects = 0
+    for day in older[start : start + rotated_days]:
+        objects += _look_at(database, store, feed, day, unread)
+        looked_at.append(day)
+        if objects >= rotated_objects:
+            break
+    next_position = looked_at[-1].isoformat() if looked_at and looked_at[-1] != older[-1] else ""
+    for day in recent:
+        objects += _look_at(database, store, feed, day, unread)
     return Look(
-        days_looked_at=looked_at,
-        unread=tuple(_unread(database, store, feed, looked_at)),
+        days_looked_at=(*looked_at, *recent),
+        unread=tuple(unread),
         strange_folders=tuple(name for name in folders if name not in known),
         position=next_position,
+        objects_looked_at=objects,
     )
 
 
-def _unread(database: Database, store: ObjectStore, feed: Feed, days: Sequence[dt.date]) -> list[Unread]:
+def _look_at(database: Database, store: ObjectStore, feed: Feed, day: dt.date, unread: list[Unread]) -> int:
+    """Add the day to `unread` if it has files that no load accounts for. Returns how many objects it has."""
     with database.connection() as connection:
         rows = connection.execute(
-            _SQL["read_files"], {"system": feed.system, "feed": feed.name, "days": list(days)}
+            _SQL["read_files"], {"system": feed.system, "feed": feed.name, "days": [day]}
         ).fetchall()
-    read = {tuple(row) for row in rows}
-    found = []
-    for day in days:
-        prefix = f"{feed.prefix}{day.isoformat()}/"
-        new = [
-            (info.path.removeprefix(prefix), info)
-            for info in store.list(prefix)
-            if (day, info.path.removeprefix(prefix), info.e_tag, info.size_bytes) not in read
-        ]
-        if new:
-            found.append(Unread(day, tuple(name for name, _ in new), _mark(info for _, info in new)))
-    return found
+    read = {tuple(row[1:]) for row in rows}
+    prefix = f"{feed.prefix}{day.isoformat()}/"
+    objects = 0
+    new: list[tuple[str, ObjectInfo]] = []
+    for info in store.list(prefix):
+        objects += 1
+        name = info.path.removeprefix(prefix)
+        if (name, info.e_tag, info.size_bytes) not in read:
+            new.append((name, info))
+    if new:
+        unread.append(Unread(day, tuple(name for name, _ in new), _mark(info for _, info in new)))
+    return objects
 
 
 def _mark(files: Iterable[ObjectInfo]) -> str:

@@ -20,7 +20,7 @@ from pipelines.normalisation.batch import QUERIES, BatchCounts, BatchWriter, Lan
 from pipelines.normalisation.results import DayFailure, NormalisedDay, Reconciliation, Replay
 from pipelines.normalisation.rules import Rules
 from resources.database import Database
-from resources.errors import LongboxError
+from resources.errors import DatabaseUnavailableError, LongboxError, OutcomeUnknownError
 
 __all__ = ["DayFailure", "NormalisedDay", "Normaliser", "Reconciliation", "Replay", "normalise_days"]
 
@@ -236,6 +236,8 @@ def _normalise_day(
         if replays:
             normaliser.replay(day)
         return normaliser.normalise_day(day)
+    except (DatabaseUnavailableError, OutcomeUnknownError):
+        raise  # no fault of the day, and the next one would fare no better
     except (LongboxError, psycopg.Error) as error:
         try:
             with normaliser.database.connection() as connection:

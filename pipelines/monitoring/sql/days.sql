@@ -22,3 +22,12 @@ WHERE asset = %(asset)s AND landing_day BETWEEN %(first)s AND %(last)s AND outco
 SELECT loads.landing_day, loads.file_name, loads.object_e_tag, loads.object_bytes
 FROM longbox.loads JOIN longbox.feeds USING (feed_id)
 WHERE feeds.system = %(system)s AND feeds.feed = %(feed)s AND loads.landing_day = ANY(%(days)s)
+
+-- name: first_day_with_result
+-- The oldest landing day that was ever worked on for an asset. Primary key (asset, landing_day).
+SELECT min(landing_day) FROM longbox.day_results WHERE asset = %(asset)s
+
+-- name: results_of_days
+-- What became of the landing days of a window at an asset, and when. Primary key (asset, landing_day).
+SELECT landing_day, outcome, problems, finished_at FROM longbox.day_results
+WHERE asset = %(asset)s AND landing_day BETWEEN %(first)s AND %(last)s

@@ -1,0 +1,118 @@
+"""Concurrency pools on a real Dagster PostgreSQL storage, with the limits of the project's own dagster.yaml."""
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
+
+from assets.pools import DERIVE, INGEST, UPKEEP
+from definitions import build_definitions
+from resources.settings import PROJECT_ROOT
+from tests.run_worker import heavy_job, run_at_once, run_heavy
+
+POOLED = {
+    "comics/pricing_data_raw": INGEST,
+    "comics/comics": DERIVE,
+    "comics/pricing_data_normalized": DERIVE,
+    "comics/pricing_data_aggregated": DERIVE,
+    "platform/partitions": UPKEEP,
+    "platform/dagster_history": UPKEEP,
+}
+
+
+@pytest.fixture
+def instance(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance with the storage, queue and limits of the project."""
+    monkeypatch.setenv("LONGBOX_DAGSTER_POSTGRES_URL", empty_database_url)
+    config = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text(encoding="utf-8"))
+    parts = ("storage", "concurrency", "run_monitoring", "run_coordinator", "telemetry")
+    overrides = {name: config[name] for name in parts}
+    with dg.instance_for_test(overrides=overrides) as opened:
+        yield opened
+
+
+def slots_taken(instance: dg.DagsterInstance) -> int:
+    storage = instance.event_log_storage
+    return sum(storage.get_concurrency_info(key).active_slot_count for key in storage.get_concurrency_keys())
+
+
+def overlaps(diary: Path, *pools: str) -> int:
+    """How many pairs of steps of `pools` worked at the same time."""
+    lines = [line.split() for line in diary.read_text().splitlines()]
+    spans = sorted((float(begun), float(ended)) for pool, begun, ended in lines if pool in pools)
+    return sum(later[0] < earlier[1] for earlier, later in itertools.combinations(spans, 2))
+
+
+def test_heavy_steps_of_one_pool_never_meet_across_runs_and_every_run_completes(
+    instance: dg.DagsterInstance, empty_database_url: str, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    pools = (
+        INGEST,
+        DERIVE,
+        INGEST,
+    )  # twice the same in a run, and in another order than the other run gets them
+    on = (instance.get_ref(), empty_database_url)
+    codes = run_at_once(
+        run_heavy, [(*on, pools, diary), (*on, pools[::-1], diary), (*on, (DERIVE, INGEST), diary)]
+    )
+    assert codes == [0, 0, 0]
+    assert len(diary.read_text().splitlines()) == 8
+    assert (overlaps(diary, INGEST), overlaps(diary, DERIVE)) == (0, 0)
+    assert slots_taken(instance) == 0
+
+
+def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    job = heavy_job([UPKEEP], tmp_path / "diary")
+    assert job.execute_in_process(instance=instance).success  # makes the pool
+    killed = job.execute_in_process(instance=instance).run_id
+    storage = instance.event_log_storage
+    assert storage.claim_concurrency_slot(
+        UPKEEP, killed, "heavy_0"
+    ).is_claimed  # as if it had died in its step
+    with storage.index_connection() as connection:
+        connection.exec_driver_sql(
+            "UPDATE runs SET status = 'FAILURE', end_time = end_time - 3600, "
+            f"update_timestamp = update_timestamp - interval '1 hour' WHERE run_id = '{killed}'"
+        )
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(job.execute_in_process, instance=instance)
+        list(
+            execute_concurrency_slots_iteration(SimpleNamespace(instance=instance), _Silent())
+        )  # the daemon's own
+        assert waiting.result(timeout=60).success
+    assert slots_taken(instance) == 0
+
+
+def test_a_step_that_waits_to_be_tried_again_holds_no_pool_for_ever(instance: dg.DagsterInstance) -> None:
+    tries: list[int] = []
+
+    @dg.asset(pool=INGEST)
+    def flaky() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise dg.RetryRequested(max_retries=1, seconds_to_wait=0)
+
+    job = dg.Definitions(
+        assets=[flaky], jobs=[dg.define_asset_job("again", [flaky])], executor=dg.in_process_executor
+    ).resolve_job_def("again")
+    assert job.execute_in_process(instance=instance).success
+    assert len(tries) == 2
+    assert slots_taken(instance) == 0
+
+
+def test_every_heavy_asset_has_its_pool() -> None:
+    graph = build_definitions().resolve_asset_graph()
+    for name, pool in POOLED.items():
+        assert graph.get(dg.AssetKey(name.split("/"))).pools == {pool}, name
+
+
+class _Silent:
+    def info(self, text: str) -> None:
+        """Told nowhere."""
