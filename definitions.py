@@ -12,26 +12,30 @@ import dagster as dg
 
 from assets.jobs import daily_pipelines, upkeep_jobs
 from assets.lifecycle import system_definitions
+from assets.platform.backup import backup_definitions
 from assets.platform.history import dagster_history
 from assets.platform.upkeep import upkeep_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
 from resources.settings import Settings
+from sensors.backup_age import backup_age_sensor
 from sensors.failures import run_failure_sensor
 from sensors.freshness import freshness_sensor
 from sensors.landing import landing_sensor
-from sensors.schedules import daily_schedule, upkeep_schedules
+from sensors.schedules import backup_schedules, daily_schedule, upkeep_schedules
 
 
 def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     """Everything Dagster shows and runs. `resources` replaces defaults by name. Raises `CatalogError`, `UserError`."""
-    catalog = load_catalog(system_folders(Settings.load()))
+    settings = Settings.load()
+    catalog = load_catalog(system_folders(settings))
     with warnings.catch_warnings():
         # Partitioned checks and single-run backfills are preview and beta in the pinned Dagster: chosen knowingly.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
         parts = {name: system_definitions(system) for name, system in catalog.systems.items()}
         upkeep = upkeep_definitions(catalog)
+        backups = backup_definitions(settings)
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(
@@ -40,12 +44,18 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
             schedules=[
                 *(daily_schedule(pipeline) for pipeline in pipelines),
                 *upkeep_schedules([job.name for job in jobs]),
+                *backup_schedules(),
             ],
-            sensors=[landing_sensor(pipelines), freshness_sensor(catalog), run_failure_sensor()],
+            sensors=[
+                landing_sensor(pipelines),
+                freshness_sensor(catalog),
+                run_failure_sensor(),
+                backup_age_sensor(),
+            ],
             resources={**default_resources(), **(resources or {})},
             executor=dg.in_process_executor,
         )
-        return dg.Definitions.merge(*parts.values(), upkeep, automation)
+        return dg.Definitions.merge(*parts.values(), upkeep, backups, automation)
 
 
 defs = build_definitions()

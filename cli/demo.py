@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 STAGES = ("comics/pricing_data_raw", "comics/pricing_data_normalized", "comics/pricing_data_aggregated")
 JOB, WARM_JOB = "daily_pipeline", "cache_warm"
+BACKUP_JOBS = ("backup_incremental", "restore_drill")
 ROWS, OTHER_ROWS = 20_000, 3_000  # of comics, of each other system
 DAYS, LAST_DAY, SEED = 30, dt.date(2026, 10, 30), 1  # the bundled exchange rates end on that day
 RUN_SECONDS = 900.0
@@ -106,6 +107,26 @@ def show(ui: str, home: Path, check: Callable[[], None]) -> None:
     if run.status != "SUCCESS":
         told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
         raise LongboxError(f"the run ended as {run.status}; see {ui}/runs/{run_id}{told}")
+    prove_a_backup(client, check)
+
+
+def prove_a_backup(client: "DagsterClient", check: Callable[[], None]) -> None:
+    """Make a backup (the first is a full one), restore it, and tell what that took. `check` as in `show`."""
+    typer.echo("\na backup, and a drill that restores it and compares:")
+    for job in BACKUP_JOBS:
+        run_id = client.launch(job)
+        run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=Progress(check))
+        if run.status != "SUCCESS":
+            told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
+            raise LongboxError(f"{job} ended as {run.status}; see {client.url}/runs/{run_id}{told}")
+    made, proved = (client.latest_metadata(f"platform/{job}") for job in BACKUP_JOBS)
+    typer.echo(
+        f"backed up {int(made['size_bytes']) / 1e6:,.1f} MB ({made['kind']}) as "
+        f"{int(made['stored_bytes']) / 1e6:,.1f} MB, "
+        f"encrypted, in {float(made['duration_seconds']):.1f} s\n"
+        f"restored and compared: RTO {float(proved['rto_seconds']):.1f} s, "
+        f"{int(proved['compared'])} comparisons with the truth of {proved['backup_id']}"
+    )
 
 
 def land_sample(current: "Session", folder: Path) -> tuple[list[dt.date], int]:

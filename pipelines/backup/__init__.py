@@ -7,6 +7,11 @@ https://www.postgresql.org/docs/18/continuous-archiving.html
 
 Files (who imports what runs downwards):
 
+    routine    what runs by the clock: backup between witnesses, copies, expiry, reading back, drill; all ledgered
+    readiness  what can be restored, to when, how fast, proved when; what is overdue
+    drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
+    truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
+    ledger     entries of `longbox.ledger` and whether its chain is whole
     coverage   covers(): is the content of this partition in a verified backup? Without evidence: no
     copies     bring every object to each copy store and compare there
     expiry     which backups and WAL may go, dependents first; `plan_expiry` is pure, `expire` deletes
@@ -36,7 +41,8 @@ Layout, relative to the store's URL (the same in every copy store, byte for byte
       wal/<TLI>/<segment>.<valid bytes, 8 hex>.partial.sealed     the open segment so far; a new object each time
       wal/<TLI>/history.sealed               the timeline's history file
       wal/covered.json                       Covered: every commit up to this moment is in the store
-      truth/, drills/                        the drills' (heartbeats, digests, results); see their module
+      truth/<moment>.json                    Truth: a witness; the ledger names each with its digest
+      drills/<moment>.json                   DrillResult
 
 A sealed object: magic, header (JSON: its own name, wrapped key, meta), ciphertext of a zstd frame (Tink streaming
 AES-256-GCM, the header as associated data), BLAKE2b-256 of everything before. So damage is found without any key, and
@@ -46,6 +52,6 @@ For the WAL receiver: `wal.WalArchive.put_segment / put_partial / put_history / 
 `WalArchive.inventory()` -> what is there, gaps named; locks for it come from `sealed.recovery_lock(ServerKeys)`. For
 drills: `restore.restore(repository, RestoreRequest(...), opener, check=f)`, where `f(url)` runs against the recovered
 server before it counts as restored; `planning.window(repository, opener)` gives first and newest restorable moment.
-For assets: `setup.open_engine(settings, database)` and its `choose()`, `back_up()`; `verify.verify_repository`,
-`copies.copy_repository`, `expiry.expire`, each returning a frozen dataclass.
+For assets: `routine`, each call returning frozen dataclasses. A further witness is a `drill.Judge` passed to
+`routine.run_drill(judges=...)`: it gets a way to connect to the restored server and the moment, and names faults.
 """

@@ -13,6 +13,7 @@ ROOT = "backups"
 CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "verifications", "wal"
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
+TRUTH, DRILLS = "truth", "drills"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
 _SEGMENT = re.compile(rf"{WAL}/([0-9A-F]{{8}})/([0-9A-F]{{24}}){SEALED}")
@@ -68,6 +69,16 @@ def partial(timeline: int, name: str, valid_bytes: int) -> str:
 def history(timeline: int) -> str:
     """The history file of a timeline (timeline 1 has none)."""
     return f"{WAL}/{timeline:08X}/history{SEALED}"
+
+
+def truth(at: dt.datetime) -> str:
+    """What the database held at a moment; names sort by time."""
+    return f"{TRUTH}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
+
+
+def drill(at: dt.datetime) -> str:
+    """The result of the drill that began at a moment."""
+    return f"{DRILLS}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
 
 
 @dataclass(frozen=True)

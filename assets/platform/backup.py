@@ -1,0 +1,280 @@
+"""Backups as assets: made, copied, read back, and proved by restoring them; each only calls `pipelines.backup.routine`.
+
+One pool holds them, so that no two heavy steps meet. The figures plot over time in the UI; the recovery-readiness page
+is the Markdown of `platform/restore_drill`. https://docs.dagster.io/guides/build/assets/metadata-and-tags
+"""
+
+import contextlib
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.metadata import OWNERS
+from resources.database import Database
+from resources.errors import LongboxError, OutcomeUnknownError
+from resources.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.backup.model import Kind
+    from pipelines.backup.routine import BackupMade
+
+POOL = "upkeep"
+MOST_RETRIES = 3
+WAIT_SECONDS = (30, 120, 600)
+FULL, INCREMENTAL, COPY, VERIFICATION, DRILL = (
+    dg.AssetKey(["platform", name])
+    for name in ("backup_full", "backup_incremental", "backup_copy", "backup_verification", "restore_drill")
+)
+GROUP, KINDS = "backup", {"postgresql"}
+
+
+def backup_definitions(settings: Settings) -> dg.Definitions:
+    """The assets, their checks and jobs; `platform/backup_copy` where the settings name copy stores."""
+    has_copies = bool(settings.backup_copy_stores)
+    assets = [_backup(FULL, "full"), _backup(INCREMENTAL, "incremental"), _verification(), _drill()]
+    if has_copies:
+        assets.append(_copy())
+    copies = (COPY,) if has_copies else ()
+    jobs = [
+        _job("backup_full", "A full backup; then what is too old goes, and copies are brought.", FULL, *copies),
+        _job("backup_incremental", "What changed since the last backup; then copies.", INCREMENTAL, *copies),
+        _job("backup_verification", "Reads every object of the store and of each copy back.", VERIFICATION),
+        _job("restore_drill", "Restores a random moment and compares it with the truth.", DRILL),
+    ]  # fmt: skip
+    return dg.Definitions(
+        assets=assets, asset_checks=[_reads_back(), _within_rpo(), _within_rto()], jobs=jobs
+    )
+
+
+def _job(name: str, description: str, *keys: dg.AssetKey) -> Any:
+    return dg.define_asset_job(name, selection=dg.AssetSelection.assets(*keys), description=description)
+
+
+def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
+    words = "A full backup of the whole cluster, and expiry of what is too old." if kind == "full" else (
+        "What changed since the newest backup; a full one if there is none to build on."
+    )  # fmt: skip
+
+    @dg.asset(key=key, description=words, group_name=GROUP, owners=OWNERS, kinds=KINDS, pool=POOL)
+    def backup(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.routine import expire_all, make_backup
+
+        with passing_faults_again(context):
+            made = make_backup(settings, database, kind, run_id=context.run.run_id, warn=context.log.warning)
+            described = _described(made)
+            if kind == "full":
+                gone = expire_all(settings, database, run_id=context.run.run_id)
+                described["expired_backups"] = sum(len(one.plan.expired) for one in gone)
+                described["freed_bytes"] = sum(one.freed_bytes for one in gone)
+        return dg.MaterializeResult(metadata=described)
+
+    return backup
+
+
+def _described(made: "BackupMade") -> dict[str, Any]:
+    record = made.record
+    described: dict[str, Any] = {
+        "backup_id": record.backup_id,
+        "kind": record.kind,
+        "size_bytes": record.plain_bytes,
+        "stored_bytes": record.stored_bytes,
+        "ratio": round(record.plain_bytes / max(1, record.stored_bytes), 3),
+        "duration_seconds": record.duration_seconds,
+        "parts": len(record.parts),
+        "files": record.files,
+    }
+    if made.reason:
+        described["why_full"] = made.reason
+    if made.window is not None:
+        age = dt.datetime.now(dt.UTC) - made.window.until
+        described["newest_restorable"] = dg.MetadataValue.timestamp(made.window.until)
+        described["newest_restorable_age_seconds"] = max(0.0, age.total_seconds())
+    return described
+
+
+def _copy() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=COPY,
+        deps=[FULL, INCREMENTAL],
+        description="Every object in each copy store, checked there.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
+    )
+    def backup_copy(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.routine import copy_all
+
+        with passing_faults_again(context):
+            results = copy_all(settings, database)
+        return dg.MaterializeResult(
+            metadata={
+                "stores": len(results),
+                "objects": sum(one.objects for one in results),
+                "copied_objects": sum(one.copied for one in results),
+                "copied_bytes": sum(one.copied_bytes for one in results),
+            }
+        )
+
+    return backup_copy
+
+
+def _verification() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=VERIFICATION,
+        description="Every object of every store, read back; fails naming faults.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
+    )
+    def backup_verification(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.routine import read_back_all
+
+        with passing_faults_again(context):
+            reports = read_back_all(settings, database, run_id=context.run.run_id)
+        faults = [f"{one.store}: {fault}" for one in reports for fault in one.faults]
+        described: Mapping[str, Any] = {
+            "objects": sum(one.objects for one in reports),
+            "stored_bytes": sum(one.stored_bytes for one in reports),
+            "faults": len(faults),
+            "is_decrypted": all(one.is_decrypted for one in reports),
+        }
+        if faults:
+            shown = "; ".join(faults[:10])
+            raise dg.Failure(
+                f"{len(faults)} fault(s): {shown}. See docs/runbooks/corrupted-block.md",
+                metadata=described,
+                allow_retries=False,
+            )
+        return dg.MaterializeResult(metadata=described)
+
+    return backup_verification
+
+
+def _drill() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=DRILL,
+        description="A random moment restored, compared with its truth, measured.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=POOL,
+    )
+    def restore_drill(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.readiness import readiness
+        from pipelines.backup.routine import open_own, run_drill
+        from pipelines.backup.setup import opener
+
+        with passing_faults_again(context):
+            result = run_drill(settings, database, run_id=context.run.run_id)
+            state = readiness(open_own(settings, database), opener(settings), dt.datetime.now(dt.UTC))
+        return dg.MaterializeResult(
+            metadata={
+                "rto_seconds": result.rto_seconds,
+                "rpo_seconds": result.rpo_seconds,
+                "duration_seconds": result.duration_seconds,
+                "compared": result.compared,
+                "backup_id": result.backup_id,
+                "proven_moment": dg.MetadataValue.timestamp(result.moment),
+                "newest_restorable": dg.MetadataValue.timestamp(result.newest_restorable),
+                "recovery_readiness": dg.MetadataValue.md(state.as_markdown()),
+            }
+        )
+
+    return restore_drill
+
+
+def _reads_back() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=FULL, name="reads_back", description="Every object of the newest full backup is whole"
+    )
+    def reads_back(
+        settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        from pipelines.backup.routine import read_back_newest
+
+        found = read_back_newest(settings, database)
+        return dg.AssetCheckResult(
+            passed=found.is_sound,
+            description="\n".join(found.faults) or None,
+            metadata={
+                "objects": found.objects,
+                "stored_bytes": found.stored_bytes,
+                "is_decrypted": found.is_decrypted,
+            },
+        )
+
+    return reads_back
+
+
+def _within_rpo() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=INCREMENTAL, name="within_rpo", description="The newest restorable moment is young enough"
+    )
+    def within_rpo(
+        settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        from pipelines.backup.planning import window
+        from pipelines.backup.readiness import RPO
+        from pipelines.backup.routine import open_own
+        from pipelines.backup.setup import opener
+
+        found = window(open_own(settings, database), opener(settings))
+        age = (dt.datetime.now(dt.UTC) - found.until).total_seconds() if found else -1.0
+        return dg.AssetCheckResult(
+            passed=found is not None and age <= RPO.total_seconds(),
+            metadata={"newest_restorable_age_seconds": age, "goal_seconds": RPO.total_seconds()},
+        )
+
+    return within_rpo
+
+
+def _within_rto() -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=DRILL, name="within_rto", description="The last drill restored fast enough")
+    def within_rto(
+        settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        from pipelines.backup.drill import drill_results
+        from pipelines.backup.readiness import RTO
+        from pipelines.backup.routine import open_own
+
+        found = drill_results(open_own(settings, database))
+        seconds = found[-1].rto_seconds if found else -1.0
+        return dg.AssetCheckResult(
+            passed=bool(found) and found[-1].is_proven and seconds <= RTO.total_seconds(),
+            metadata={"rto_seconds": seconds, "goal_seconds": RTO.total_seconds()},
+        )
+
+    return within_rto
+
+
+@contextlib.contextmanager
+def passing_faults_again(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Ask for the step again, later, after a fault that may pass; every other fails at once."""
+    try:
+        yield
+    except LongboxError as error:
+        may_pass = error.retryable or isinstance(error, OutcomeUnknownError)
+        if may_pass and context.op_execution_context.retry_number < MOST_RETRIES:
+            wait = WAIT_SECONDS[context.op_execution_context.retry_number]
+            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=wait) from error
+        raise

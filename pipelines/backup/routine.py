@@ -1,0 +1,178 @@
+"""What runs by the clock: a witnessed backup, its copies, expiry, reading back, the drill; each leaves a ledger entry.
+
+Both the schedule's assets and a person's command may call these; every one is safe to repeat after a kill.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.backup import expiry, layout, setup, truth, verify
+from pipelines.backup.copies import CopyResult, copy_repository
+from pipelines.backup.drill import Drill, DrillResult, Judge
+from pipelines.backup.errors import BackupError, BaseUnusableError
+from pipelines.backup.ledger import Ledger
+from pipelines.backup.model import BackupRecord, Kind, Verification
+from pipelines.backup.planning import Window, window
+from pipelines.backup.postgres import PostgresEngine
+from pipelines.backup.repository import Repository
+from resources.database import Database
+from resources.postgres_programs import can_reach, server_user
+from resources.settings import Settings
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BackupMade:
+    """A backup, why it is not of the kind that was asked for, and what can be restored now."""
+
+    record: BackupRecord
+    reason: str
+    window: Window | None
+
+
+def make_backup(
+    settings: Settings, database: Database, kind: Kind, *, run_id: str | None = None, warn: Tell = print
+) -> BackupMade:
+    """Make a backup between two witnesses; a full one where nothing can be built on, with the reason.
+
+    `database` is the platform's own on the same server. Makes keys where there are none, and says so by `warn`.
+    """
+    setup.default_keys(settings, warn)
+    with setup.backup_database(settings) as server:
+        engine = setup.open_engine(settings, server)
+        ledger = Ledger(database, engine.repository.system_identifier, run_id)
+        before = truth.record_truth(database, engine.repository, ledger)
+        record, reason = _back_up(engine, kind)
+        proof = {
+            "backup_id": record.backup_id,
+            "kind": record.kind,
+            "parent_id": record.parent_id,
+            "stored_bytes": record.stored_bytes,
+        }
+        ledger.write("backup", "backups by schedule", proof)
+        truth.record_truth(database, engine.repository, ledger, before.tables)
+        return BackupMade(record, reason, window(engine.repository, setup.opener(settings)))
+
+
+def _back_up(engine: PostgresEngine, kind: Kind) -> tuple[BackupRecord, str]:
+    choice = engine.choose()
+    if kind == "full":
+        return engine.back_up("full"), ""
+    if choice.kind == "full":
+        return engine.back_up("full"), choice.reason
+    try:
+        return engine.back_up("incremental"), ""
+    except BaseUnusableError as error:
+        return engine.back_up("full"), str(error)
+
+
+def read_back_newest(settings: Settings, database: Database) -> Verification:
+    """Read the newest full backup back. Raises `BackupError` if there is none."""
+    repository = open_own(settings, database)
+    fulls = [one for one in repository.records() if one.kind == "full"]
+    if not fulls:
+        raise BackupError("there is no full backup; make one: `longbox backup --full`")
+    keys = setup.opener(settings)
+    return verify.verify_backup(repository, fulls[-1].backup_id, keys, keys.has("recovery"))
+
+
+def read_back_all(
+    settings: Settings, database: Database, *, run_id: str | None = None
+) -> list[verify.RepositoryReport]:
+    """Read every object of the store and of each copy back. Faults are in the reports, not raised."""
+    whole, keys = open_own(settings, database), setup.opener(settings)
+    reports = [
+        verify.verify_repository(whole.only(store), keys, keys.has("recovery")) for store in whole.stores
+    ]
+    ledger = Ledger(database, whole.system_identifier, run_id)
+    for report in reports:
+        proof = {
+            "store": report.store,
+            "objects": report.objects,
+            "stored_bytes": report.stored_bytes,
+            "is_decrypted": report.is_decrypted,
+            "faults": [str(fault) for fault in report.faults][:20],
+        }
+        ledger.write("verify backups", "backups are read back every week", proof)
+    return reports
+
+
+def copy_all(settings: Settings, database: Database) -> list[CopyResult]:
+    """Bring what is missing to each copy store. Raises `BackupError` naming what could not be brought."""
+    results = copy_repository(open_own(settings, database))
+    faults = [f"{result.store}: {fault}" for result in results for fault in result.faults]
+    if faults:
+        raise BackupError(f"{len(faults)} object(s) could not be copied: {'; '.join(faults[:5])}")
+    return results
+
+
+def expire_all(
+    settings: Settings, database: Database, policy: expiry.Policy | None = None, *, run_id: str | None = None
+) -> list[expiry.ExpiryResult]:
+    """Delete what the policy no longer keeps, in the store and in each copy; the ledger is told before."""
+    whole, now = open_own(settings, database), dt.datetime.now(dt.UTC)
+    ledger = Ledger(database, whole.system_identifier, run_id)
+    results = []
+    for store in whole.stores:
+        one = whole.only(store)
+        results.append(_expire(one, policy or expiry.Policy(), now, ledger))
+        _expire_witnesses(one, ledger)
+    return results
+
+
+def _expire(one: Repository, policy: expiry.Policy, now: dt.datetime, ledger: Ledger) -> expiry.ExpiryResult:
+    planned = expiry.expire(one, policy, now).plan.wal
+    if planned:
+        # WAL goes by hundreds of objects a day: one entry tells their span
+        proof = {"store": one.store.url, "first": planned[0], "last": planned[-1]}
+        ledger.write("expire wal", str(policy), proof, len(planned))
+
+    def tell(name: str) -> None:
+        if layout.is_backup_id(name):
+            ledger.write("expire backup", str(policy), {"store": one.store.url, "backup_id": name})
+
+    return expiry.expire(one, policy, now, dry_run=False, tell=tell)
+
+
+def _expire_witnesses(one: Repository, ledger: Ledger) -> None:
+    """Witnesses of moments that can no longer be restored, but for the one just before the first that can."""
+    records = one.records().sound
+    old = truth.witness_names(one, before=records[0].started_at)[:-1] if records else []
+    if old:
+        proof = {"store": one.store.url, "first": old[0], "last": old[-1]}
+        ledger.write("expire witnesses", "no backup is as old", proof, len(old))
+    for name in old:
+        one.delete(name)
+
+
+def run_drill(
+    settings: Settings,
+    database: Database,
+    judges: Sequence[Judge] = (),
+    *,
+    run_id: str | None = None,
+    seed: int | None = None,
+) -> DrillResult:
+    """Restore a random moment and compare it with its truth; see `Drill.run`."""
+    repository = open_own(settings, database)
+    ledger = Ledger(database, repository.system_identifier, run_id)
+    place = drill_folder(settings)
+    return Drill(database, repository, setup.opener(settings), place, ledger, tuple(judges)).run(seed)
+
+
+def open_own(settings: Settings, database: Database) -> Repository:
+    """The repository of the server behind `database`."""
+    with database.connection() as connection:
+        return setup.open_repository(settings, truth.system_of(connection))
+
+
+def drill_folder(settings: Settings) -> Path:
+    """Where drills restore to: in LONGBOX_HOME, or beside it where PostgreSQL's own user may not enter that."""
+    folder, user = settings.home / "drills", server_user(Path("/nonexistent"))
+    above = next(place for place in folder.parents if place.exists())
+    if user is None or can_reach(user, above):
+        return folder
+    return Path("/var/tmp") / f"longbox-drills-{settings.home.name.strip('.')}"

@@ -1,0 +1,214 @@
+"""Backups, reading back and the drill through the jobs that the schedules launch, on a real cluster and store."""
+
+import dataclasses
+import datetime as dt
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from assets.platform.backup import backup_definitions
+from pipelines.backup import expiry, routine, setup
+from pipelines.backup.errors import BackupRunningError
+from pipelines.migration import migrate
+from resources.database import Database
+from resources.notifier import Alert, Delivery
+from resources.settings import Settings
+from sensors.backup_age import backup_age_sensor
+from sensors.schedules import backup_schedules, drill_time
+from tests.backup_cluster import Cluster, fast_folder, one_value
+from tests.conftest import with_database
+
+NAME = "longbox_jobs"
+
+
+@pytest.fixture(scope="module")
+def platform_url(cluster: Cluster) -> Iterator[str]:
+    """A database with the platform's tables in the cluster that is backed up."""
+    cluster.run(f"CREATE DATABASE {NAME}")
+    url = with_database(cluster.url, NAME)
+    migrate(url, [])
+    yield url
+    cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(platform_url: str, tmp_path: Path) -> Iterator[Settings]:
+    """A store, a copy store, and no keys yet."""
+    home = fast_folder("longbox-jobs-")
+    for name in ("objects", "copies"):
+        (tmp_path / name).mkdir()
+    yield Settings.load(
+        {
+            "LONGBOX_HOME": str(home),
+            "LONGBOX_POSTGRES_URL": platform_url,
+            "LONGBOX_OBJECT_STORE": (tmp_path / "objects").as_uri(),
+            "LONGBOX_BACKUP_COPY_STORES": (tmp_path / "copies").as_uri(),
+        }
+    )
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def run(settings: Settings, job: str) -> dg.ExecuteInProcessResult:
+    """The job, in this process."""
+    with Database(settings.postgres_url) as database:
+        resources = {"settings": given(settings), "database": given(database)}
+        parts = dg.Definitions.merge(
+            backup_definitions(settings), dg.Definitions(resources=resources, executor=dg.in_process_executor)
+        )
+        return parts.resolve_job_def(job).execute_in_process(raise_on_error=False)
+
+
+def given(value: object) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition(lambda _: value)
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
+    [event] = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def acts(settings: Settings) -> dict[str, int]:
+    with psycopg.connect(settings.postgres_url) as connection:
+        rows = connection.execute("SELECT act, count(*) FROM longbox.ledger GROUP BY act").fetchall()
+    return dict(rows)
+
+
+def test_backups_copies_reading_back_and_a_drill_run_as_jobs_and_stand_in_the_ledger(
+    settings: Settings,
+) -> None:
+    before = acts(settings)
+    first = run(settings, "backup_incremental")
+    assert first.success
+    made = metadata(first, "platform__backup_incremental")
+    assert made["kind"] == "full"
+    assert "no backup" in str(made["why_full"])
+    assert made["size_bytes"] > made["stored_bytes"] > 0
+    copied = metadata(first, "platform__backup_copy")
+    assert copied["copied_objects"] == copied["objects"] > 0
+
+    second = run(settings, "backup_incremental")
+    assert metadata(second, "platform__backup_incremental")["kind"] == "incremental"
+    assert [check.passed for check in second.get_asset_check_evaluations()] == [True]
+
+    read = run(settings, "backup_verification")
+    assert metadata(read, "platform__backup_verification")["faults"] == 0
+    drill = run(settings, "restore_drill")
+    assert drill.success
+    proved = metadata(drill, "platform__restore_drill")
+    assert proved["rto_seconds"] > 0
+    assert proved["compared"] > 1
+    assert "Proved when" in proved["recovery_readiness"]
+    assert list((settings.home / "drills").iterdir()) == []
+
+    after = acts(settings)
+    told = {act: after[act] - before.get(act, 0) for act in after}
+    assert told == {"backup": 2, "witness": 5, "verify backups": 2, "restore drill": 1}
+    assert one_value(settings.postgres_url, "SELECT count(*) FROM longbox.ledger_faults()") == 0
+
+
+def test_a_damaged_object_fails_the_verification_by_name_and_the_check_of_the_next_full(
+    settings: Settings,
+) -> None:
+    assert run(settings, "backup_full").success
+    with Database(settings.postgres_url) as database:
+        repository = routine.open_own(settings, database)
+    for store in repository.stores:
+        path = next(Path(store.url.removeprefix("file://")).glob("backups/*/data/*/part-000001.sealed"))
+        data = bytearray(path.read_bytes())
+        data[-40] ^= 1
+        path.write_bytes(data)
+    failed = run(settings, "backup_verification")
+    assert not failed.success
+    [event] = [event for event in failed.all_events if event.is_step_failure]
+    assert "part-000001.sealed is damaged" in str(event.step_failure_data.error.message)
+
+
+def test_expiry_tells_the_ledger_before_it_deletes(settings: Settings) -> None:
+    policy = expiry.Policy(0, 0, 0, 0, 0, 0, minimum_fulls=1)
+    with Database(settings.postgres_url) as database:
+        made = [routine.make_backup(settings, database, "full", warn=lambda _: None) for _ in range(3)]
+        before = acts(settings)
+        results = routine.expire_all(settings, database, policy)
+        [left] = routine.open_own(settings, database).only(setup.open_stores(settings)[0]).records()
+    assert left.backup_id == made[-1].record.backup_id
+    assert [len(result.plan.expired) for result in results] == [2, 0]
+    assert acts(settings)["expire backup"] - before.get("expire backup", 0) == 2
+    with Database(settings.postgres_url) as database:
+        assert routine.run_drill(settings, database, seed=3).is_proven
+
+
+def test_another_backup_under_way_is_waited_for_instead_of_failing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = routine.make_backup
+
+    def busy_once(*arguments: object, **named: object) -> object:
+        asked.append(1)
+        if len(asked) == 1:
+            raise BackupRunningError("another backup is in progress")
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(routine, "make_backup", busy_once)
+    monkeypatch.setattr("assets.platform.backup.WAIT_SECONDS", (0, 0, 0))
+    assert run(settings, "backup_full").success
+    assert len(asked) == 2
+
+
+class Heard:
+    """A notifier that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.causes: list[str] = []
+
+    def send(self, alert: Alert) -> Delivery:
+        self.causes.append(alert.cause)
+        return Delivery(True, 0, ())
+
+
+def tick(settings: Settings, heard: Heard, cursor: str | None) -> tuple[str, str]:
+    """One tick of the sensor; what it said and its cursor."""
+    context = dg.build_sensor_context(cursor=cursor, resources={"settings": settings, "notifier": heard})
+    result = backup_age_sensor()(context)
+    return result.skip_reason.skip_message, result.cursor
+
+
+def test_the_age_sensor_tells_each_cause_once_until_it_is_gone(settings: Settings) -> None:
+    heard = Heard()
+    _, cursor = tick(settings, heard, None)
+    said, cursor = tick(settings, heard, cursor)
+    assert heard.causes == ["backup_age:none"]
+    assert "there are no backups" in said
+    with Database(settings.postgres_url) as database:
+        routine.make_backup(settings, database, "full", warn=lambda _: None)
+        _, cursor = tick(settings, heard, cursor)
+        assert heard.causes == ["backup_age:none", "backup_age:drill"]
+        routine.run_drill(settings, database)
+    said, cursor = tick(settings, heard, cursor)
+    assert said == "backups, WAL and drills are as young as they have to be"
+    assert json.loads(cursor) == []
+
+
+def test_what_is_overdue_is_told_by_its_age(settings: Settings) -> None:
+    from pipelines.backup.readiness import readiness
+
+    with Database(settings.postgres_url) as database:
+        routine.make_backup(settings, database, "full", warn=lambda _: None)
+        state = readiness(
+            routine.open_own(settings, database), setup.opener(settings), dt.datetime.now(dt.UTC)
+        )
+    later = dataclasses.replace(state, now=state.now + dt.timedelta(hours=31))
+    assert set(later.problems()) == {"rpo", "full", "drill"}
+    assert "31.0 h" in later.problems()["full"]
+
+
+def test_the_drill_comes_at_another_time_every_day_and_away_from_the_full_backup() -> None:
+    times = [drill_time(day).split() for day in range(1, 32)]
+    assert len({(minute, hour) for minute, hour, *_ in times}) > 25
+    assert all(3 <= int(hour) < 22 for _, hour, *_ in times)
+    assert {schedule.default_status for schedule in backup_schedules()} == {dg.DefaultScheduleStatus.STOPPED}
