@@ -4,25 +4,22 @@ One pool holds them, so that no two heavy steps meet. The figures plot over time
 is the Markdown of `platform/restore_drill`. https://docs.dagster.io/guides/build/assets/metadata-and-tags
 """
 
-import contextlib
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.metadata import OWNERS
+from assets.pools import UPKEEP
+from assets.retries import retry_passing_faults
 from resources.database import Database
-from resources.errors import LongboxError, OutcomeUnknownError
 from resources.settings import Settings
 
 if TYPE_CHECKING:
     from pipelines.backup.model import Kind
     from pipelines.backup.routine import BackupMade
 
-POOL = "upkeep"
-MOST_RETRIES = 3
-WAIT_SECONDS = (30, 120, 600)
 FULL, INCREMENTAL, COPY, VERIFICATION, DRILL = (
     dg.AssetKey(["platform", name])
     for name in ("backup_full", "backup_incremental", "backup_copy", "backup_verification", "restore_drill")
@@ -57,7 +54,8 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
         "What changed since the newest backup; a full one if there is none to build on."
     )  # fmt: skip
 
-    @dg.asset(key=key, description=words, group_name=GROUP, owners=OWNERS, kinds=KINDS, pool=POOL)
+    @dg.asset(key=key, description=words, group_name=GROUP, owners=OWNERS, kinds=KINDS, pool=UPKEEP)
+    @retry_passing_faults
     def backup(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -65,13 +63,12 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from pipelines.backup.routine import expire_all, make_backup
 
-        with passing_faults_again(context):
-            made = make_backup(settings, database, kind, run_id=context.run.run_id, warn=context.log.warning)
-            described = _described(made)
-            if kind == "full":
-                gone = expire_all(settings, database, run_id=context.run.run_id)
-                described["expired_backups"] = sum(len(one.plan.expired) for one in gone)
-                described["freed_bytes"] = sum(one.freed_bytes for one in gone)
+        made = make_backup(settings, database, kind, run_id=context.run.run_id, warn=context.log.warning)
+        described = _described(made)
+        if kind == "full":
+            gone = expire_all(settings, database, run_id=context.run.run_id)
+            described["expired_backups"] = sum(len(one.plan.expired) for one in gone)
+            described["freed_bytes"] = sum(one.freed_bytes for one in gone)
         return dg.MaterializeResult(metadata=described)
 
     return backup
@@ -106,8 +103,9 @@ def _copy() -> dg.AssetsDefinition:
         group_name=GROUP,
         owners=OWNERS,
         kinds=KINDS,
-        pool=POOL,
+        pool=UPKEEP,
     )
+    @retry_passing_faults
     def backup_copy(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -115,8 +113,7 @@ def _copy() -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from pipelines.backup.routine import copy_all
 
-        with passing_faults_again(context):
-            results = copy_all(settings, database)
+        results = copy_all(settings, database)
         return dg.MaterializeResult(
             metadata={
                 "stores": len(results),
@@ -136,8 +133,9 @@ def _verification() -> dg.AssetsDefinition:
         group_name=GROUP,
         owners=OWNERS,
         kinds=KINDS,
-        pool=POOL,
+        pool=UPKEEP,
     )
+    @retry_passing_faults
     def backup_verification(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -145,8 +143,7 @@ def _verification() -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from pipelines.backup.routine import read_back_all
 
-        with passing_faults_again(context):
-            reports = read_back_all(settings, database, run_id=context.run.run_id)
+        reports = read_back_all(settings, database, run_id=context.run.run_id)
         faults = [f"{one.store}: {fault}" for one in reports for fault in one.faults]
         described: Mapping[str, Any] = {
             "objects": sum(one.objects for one in reports),
@@ -173,8 +170,9 @@ def _drill() -> dg.AssetsDefinition:
         group_name=GROUP,
         owners=OWNERS,
         kinds=KINDS,
-        pool=POOL,
+        pool=UPKEEP,
     )
+    @retry_passing_faults
     def restore_drill(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
@@ -184,9 +182,8 @@ def _drill() -> dg.AssetsDefinition:
         from pipelines.backup.routine import open_own, run_drill
         from pipelines.backup.setup import opener
 
-        with passing_faults_again(context):
-            result = run_drill(settings, database, run_id=context.run.run_id)
-            state = readiness(open_own(settings, database), opener(settings), dt.datetime.now(dt.UTC))
+        result = run_drill(settings, database, run_id=context.run.run_id)
+        state = readiness(open_own(settings, database), opener(settings), dt.datetime.now(dt.UTC))
         return dg.MaterializeResult(
             metadata={
                 "rto_seconds": result.rto_seconds,
@@ -207,6 +204,7 @@ def _reads_back() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=FULL, name="reads_back", description="Every object of the newest full backup is whole"
     )
+    @retry_passing_faults
     def reads_back(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
@@ -230,6 +228,7 @@ def _within_rpo() -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=INCREMENTAL, name="within_rpo", description="The newest restorable moment is young enough"
     )
+    @retry_passing_faults
     def within_rpo(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
@@ -250,6 +249,7 @@ def _within_rpo() -> dg.AssetChecksDefinition:
 
 def _within_rto() -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=DRILL, name="within_rto", description="The last drill restored fast enough")
+    @retry_passing_faults
     def within_rto(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
@@ -265,16 +265,3 @@ def _within_rto() -> dg.AssetChecksDefinition:
         )
 
     return within_rto
-
-
-@contextlib.contextmanager
-def passing_faults_again(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Ask for the step again, later, after a fault that may pass; every other fails at once."""
-    try:
-        yield
-    except LongboxError as error:
-        may_pass = error.retryable or isinstance(error, OutcomeUnknownError)
-        if may_pass and context.op_execution_context.retry_number < MOST_RETRIES:
-            wait = WAIT_SECONDS[context.op_execution_context.retry_number]
-            raise dg.RetryRequested(max_retries=MOST_RETRIES, seconds_to_wait=wait) from error
-        raise

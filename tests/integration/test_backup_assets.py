@@ -155,7 +155,7 @@ def test_another_backup_under_way_is_waited_for_instead_of_failing(
         return real(*arguments, **named)
 
     monkeypatch.setattr(routine, "make_backup", busy_once)
-    monkeypatch.setattr("assets.platform.backup.WAIT_SECONDS", (0, 0, 0))
+    monkeypatch.setattr("assets.retries.WAIT_SECONDS", (0, 0, 0))
     assert run(settings, "backup_full").success
     assert len(asked) == 2
 
