@@ -49,8 +49,8 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
             sensors=[
                 landing_sensor(pipelines),
                 freshness_sensor(catalog),
-                backup_age_sensor(),
                 run_failure_sensor(),
+                backup_age_sensor(),
             ],
             resources={**default_resources(), **(resources or {})},
             executor=dg.in_process_executor,

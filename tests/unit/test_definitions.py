@@ -84,20 +84,24 @@ def test_every_asset_says_what_it_is_and_whose() -> None:
 def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() -> None:
     definitions = build_definitions()
     repository = definitions.get_repository_def()
-    assert {"daily_pipeline", "cache_warm", "maintenance", "dagster_retention"} <= set(repository.job_names)
-    assert {"backup_full", "backup_incremental", "backup_verification", "restore_drill"} <= set(
-        repository.job_names
-    )
+    jobs = {
+        "daily_pipeline",
+        "cache_warm",
+        "maintenance",
+        "dagster_retention",
+        "backup_full",
+        "backup_incremental",
+    }
+    assert jobs | {"backup_verification", "restore_drill"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
-        "backup_age_sensor", "landing_sensor", "freshness_sensor", "run_failure_sensor",
+        "landing_sensor", "freshness_sensor", "run_failure_sensor", "backup_age_sensor",
     }  # fmt: skip
     times = {schedule.name: schedule.cron_schedule for schedule in repository.schedule_defs}
     assert times["cache_warm_schedule"] == "0 6 * * *"
     assert times["backup_full_schedule"] == ["0 1 * * *"]
     assert set(times) == {
         "daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule", "dagster_retention_schedule",
-        "backup_full_schedule", "backup_incremental_schedule", "backup_verification_schedule",
-        "restore_drill_schedule",
+        "backup_full_schedule", "backup_incremental_schedule", "backup_verification_schedule", "restore_drill_schedule",
     }  # fmt: skip
 
 
