@@ -275,6 +275,9 @@ def choose_moment(
 def scratch_folder(scratch: Path) -> Iterator[Path]:
     """The folder of drills, for one at a time; emptied before and after. Raises `DrillRunningError`."""
     scratch.mkdir(parents=True, exist_ok=True)
+    # it is emptied: where others may write too, it must not lead to a folder of theirs or of ours
+    if scratch.is_symlink() or scratch.stat().st_uid != os.geteuid():
+        raise RestoreRefusedError(f"{scratch} is a link or belongs to another user; remove it")
     scratch.chmod(0o755)  # the server's user passes through; what is restored is 0700
     lock = os.open(scratch, os.O_RDONLY)
     try:

@@ -5,6 +5,7 @@ Both the schedule's assets and a person's command may call these; every one is s
 
 import contextlib
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,4 +207,5 @@ def drill_folder(settings: Settings) -> Path:
     above = next(place for place in folder.parents if place.exists())
     if user is None or can_reach(user, above):
         return folder
-    return Path("/var/tmp") / f"longbox-drills-{settings.home.name.strip('.')}"
+    mark = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+    return Path("/var/tmp") / f"longbox-drills-{mark}"

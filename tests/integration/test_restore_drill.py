@@ -16,6 +16,7 @@ from pipelines.backup.drill import (
     drill_results,
     scratch_folder,
 )
+from pipelines.backup.errors import RestoreRefusedError
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.truth import record_truth
 from pipelines.migration import migrate
@@ -165,6 +166,15 @@ def test_what_a_killed_drill_left_goes_at_the_next_start_and_two_never_meet(dril
         assert list(folder.iterdir()) == []
         with pytest.raises(DrillRunningError):
             drill.run(seed=1)
+
+
+def test_a_drill_never_empties_a_folder_that_a_link_leads_to(drill: Drill, tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("mine")
+    drill.scratch.symlink_to(tmp_path / "kept")
+    with pytest.raises(RestoreRefusedError, match="is a link"):
+        drill.run(seed=1)
+    assert (tmp_path / "kept" / "file").read_text() == "mine"
 
 
 def test_any_moment_is_drilled_where_wal_leads_to_it(
