@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resources.errors import UserError
+
 if TYPE_CHECKING:
     from pipelines.backup.model import BackupRecord
     from pipelines.backup.repository import Repository
@@ -41,30 +43,26 @@ def backup(
     if context.invoked_subcommand is not None:
         return
     from cli.progress import ProgressLine
-    from pipelines.backup.errors import BaseUnusableError
-    from pipelines.backup.setup import backup_database, default_keys, open_engine
+    from pipelines.backup.routine import make_backup, platform_database
+    from resources.keys import ServerKeys
     from resources.settings import Settings
 
-    settings = Settings.load()
-    default_keys(settings, lambda text: typer.echo(text, err=True))
-    with backup_database(settings) as database:
-        engine = open_engine(settings, database)
-        choice = engine.choose()
-        if choice.reason and not full:
-            typer.echo(f"a full backup: {choice.reason}", err=True)
-        kind = "full" if full else choice.kind
-        line = ProgressLine()
+    def warn(text: str) -> None:
+        typer.echo(text, err=True)
+
+    settings, line = Settings.load(), ProgressLine()
+    with platform_database(settings) as database:
+        if database is None:
+            warn("the database is not migrated: no witness for drills and no entry in the ledger is written")
         try:
-            record = engine.back_up(kind, line)
-        except BaseUnusableError as error:
+            made = make_backup(settings, database, "full" if full else "incremental", warn=warn, report=line)
+        finally:
             line.close()
-            typer.echo(f"a full backup: {error}", err=True)
-            record = engine.back_up("full", line)
-        line.close()
-        if engine.keys.is_due(dt.datetime.now(dt.UTC)):
-            typer.echo(
-                "the recovery key is older than 90 days; `longbox backup keys rotate` adds one", err=True
-            )
+    record = made.record
+    if made.reason:
+        warn(f"a full backup: {made.reason}")
+    if ServerKeys.load(settings.backup_keys).is_due(dt.datetime.now(dt.UTC)):
+        warn("the recovery key is older than 90 days; `longbox backup keys rotate` adds one")
     typer.echo(
         f"{record.backup_id}: {_size(record.plain_bytes)} in {record.files:,} files, "
         f"{_size(record.stored_bytes)} stored, {record.duration_seconds:.1f} s"
@@ -143,7 +141,6 @@ def copy(
     """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: a fault)."""
     from pipelines.backup import copies
     from pipelines.backup.setup import open_stored_repository
-    from resources.errors import UserError
     from resources.settings import Settings
 
     repository = open_stored_repository(Settings.load(), system)
@@ -168,13 +165,26 @@ def expire(
     ] = False,
 ) -> None:
     """Delete backups and WAL that the policy no longer keeps, in the store and in each copy. Shows only, by default."""
-    from pipelines.backup import expiry
+    from pipelines.backup.expiry import Policy
+    from pipelines.backup.expiry import expire as carry_out
+    from pipelines.backup.ledger import Ledger
+    from pipelines.backup.routine import expire_store, platform_database
     from pipelines.backup.setup import open_stored_repository
     from resources.settings import Settings
 
-    whole, now = open_stored_repository(Settings.load(), system), dt.datetime.now(dt.UTC)
+    settings, now = Settings.load(), dt.datetime.now(dt.UTC)
+    whole = open_stored_repository(settings, system)
     for store in whole.stores:
-        result = expiry.expire(whole.only(store), expiry.Policy(), now, dry_run=not yes)
+        result = carry_out(whole.only(store), Policy(), now)
+        if yes:
+            with platform_database(settings) as database:
+                if database is None:
+                    raise UserError(
+                        "the database is not migrated, so that its ledger cannot be told; `longbox migrate`"
+                    )
+                result = expire_store(
+                    whole.only(store), Policy(), now, Ledger(database, whole.system_identifier)
+                )
         for backup_id in result.plan.expired:
             typer.echo(f"{store.url}: {backup_id}")
         act = "deleted" if yes else "would go; --yes deletes"
@@ -238,7 +248,6 @@ def show_keys() -> None:
 
 def _uses(settings: "Settings") -> dict[str, int]:
     from pipelines.backup.setup import open_stored_repository
-    from resources.errors import UserError
 
     found: dict[str, int] = {}
     try:

@@ -3,14 +3,16 @@
 Both the schedule's assets and a person's command may call these; every one is safe to repeat after a kill.
 """
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.backup import expiry, layout, setup, truth, verify
 from pipelines.backup.copies import CopyResult, copy_repository
 from pipelines.backup.drill import Drill, DrillResult, Judge
+from pipelines.backup.engine import Report, quiet
 from pipelines.backup.errors import BackupError, BaseUnusableError
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import BackupRecord, Kind, Verification
@@ -20,7 +22,9 @@ from pipelines.backup.repository import Repository
 from resources.database import Database
 from resources.postgres_programs import can_reach, server_user
 from resources.settings import Settings
+from resources.sql import Queries
 
+_SQL = Queries.of("pipelines.backup")
 Tell = Callable[[str], None]
 
 
@@ -33,40 +37,63 @@ class BackupMade:
     window: Window | None
 
 
+@contextlib.contextmanager
+def platform_database(settings: Settings) -> Iterator[Database | None]:
+    """The platform's own database, None if it has no chained ledger (it is not migrated). Raises if it is away."""
+    with (
+        Database(settings.postgres_url, application_name="longbox backup") as database,
+        database.as_role(None) as login,
+    ):
+        with login.session() as connection:
+            row = connection.execute(_SQL["has_ledger"]).fetchone()
+        yield database if row and row[0] else None
+
+
 def make_backup(
-    settings: Settings, database: Database, kind: Kind, *, run_id: str | None = None, warn: Tell = print
+    settings: Settings,
+    database: Database | None,
+    kind: Kind,
+    *,
+    run_id: str | None = None,
+    warn: Tell = print,
+    report: Report = quiet,
 ) -> BackupMade:
     """Make a backup between two witnesses; a full one where nothing can be built on, with the reason.
 
-    `database` is the platform's own on the same server. Makes keys where there are none, and says so by `warn`.
+    `database` is the platform's own on the same server; without it there is neither witness nor entry in the ledger.
+    Makes keys where there are none, and says so by `warn`.
     """
     setup.default_keys(settings, warn)
     with setup.backup_database(settings) as server:
         engine = setup.open_engine(settings, server)
-        ledger = Ledger(database, engine.repository.system_identifier, run_id)
-        before = truth.record_truth(database, engine.repository, ledger)
-        record, reason = _back_up(engine, kind)
-        proof = {
-            "backup_id": record.backup_id,
-            "kind": record.kind,
-            "parent_id": record.parent_id,
-            "stored_bytes": record.stored_bytes,
-        }
-        ledger.write("backup", "backups by schedule", proof)
-        truth.record_truth(database, engine.repository, ledger, before.tables)
-        return BackupMade(record, reason, window(engine.repository, setup.opener(settings)))
+        repository = engine.repository
+        if database is None:
+            record, reason = _back_up(engine, kind, report)
+        else:
+            ledger = Ledger(database, repository.system_identifier, run_id)
+            before = truth.record_truth(database, repository, ledger)
+            record, reason = _back_up(engine, kind, report)
+            proof = {
+                "backup_id": record.backup_id,
+                "kind": record.kind,
+                "parent_id": record.parent_id,
+                "stored_bytes": record.stored_bytes,
+            }
+            ledger.write("backup", "backups by schedule" if run_id else "asked for", proof)
+            truth.record_truth(database, repository, ledger, before.tables)
+        return BackupMade(record, reason, window(repository, setup.opener(settings)))
 
 
-def _back_up(engine: PostgresEngine, kind: Kind) -> tuple[BackupRecord, str]:
+def _back_up(engine: PostgresEngine, kind: Kind, report: Report) -> tuple[BackupRecord, str]:
     choice = engine.choose()
     if kind == "full":
-        return engine.back_up("full"), ""
+        return engine.back_up("full", report), ""
     if choice.kind == "full":
-        return engine.back_up("full"), choice.reason
+        return engine.back_up("full", report), choice.reason
     try:
-        return engine.back_up("incremental"), ""
+        return engine.back_up("incremental", report), ""
     except BaseUnusableError as error:
-        return engine.back_up("full"), str(error)
+        return engine.back_up("full", report), str(error)
 
 
 def read_back_newest(settings: Settings, database: Database) -> Verification:
@@ -118,12 +145,14 @@ def expire_all(
     results = []
     for store in whole.stores:
         one = whole.only(store)
-        results.append(_expire(one, policy or expiry.Policy(), now, ledger))
-        _expire_witnesses(one, ledger)
+        results.append(expire_store(one, policy or expiry.Policy(), now, ledger))
     return results
 
 
-def _expire(one: Repository, policy: expiry.Policy, now: dt.datetime, ledger: Ledger) -> expiry.ExpiryResult:
+def expire_store(
+    one: Repository, policy: expiry.Policy, now: dt.datetime, ledger: Ledger
+) -> expiry.ExpiryResult:
+    """Delete from one store what `policy` does not keep, and witnesses of moments that are gone with it."""
     planned = expiry.expire(one, policy, now).plan.wal
     if planned:
         # WAL goes by hundreds of objects a day: one entry tells their span
@@ -134,7 +163,9 @@ def _expire(one: Repository, policy: expiry.Policy, now: dt.datetime, ledger: Le
         if layout.is_backup_id(name):
             ledger.write("expire backup", str(policy), {"store": one.store.url, "backup_id": name})
 
-    return expiry.expire(one, policy, now, dry_run=False, tell=tell)
+    result = expiry.expire(one, policy, now, dry_run=False, tell=tell)
+    _expire_witnesses(one, ledger)
+    return result
 
 
 def _expire_witnesses(one: Repository, ledger: Ledger) -> None:

@@ -3,7 +3,10 @@
 import dataclasses
 import datetime as dt
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from pipelines.backup.errors import BackupRunningError
 from pipelines.migration import migrate
 from resources.database import Database
 from resources.notifier import Alert, Delivery
-from resources.settings import Settings
+from resources.settings import PROJECT_ROOT, Settings
 from sensors.backup_age import backup_age_sensor
 from sensors.schedules import backup_schedules, drill_time
 from tests.backup_cluster import Cluster, fast_folder, one_value
@@ -158,6 +161,33 @@ def test_another_backup_under_way_is_waited_for_instead_of_failing(
     monkeypatch.setattr("assets.retries.WAIT_SECONDS", (0, 0, 0))
     assert run(settings, "backup_full").success
     assert len(asked) == 2
+
+
+def test_a_backup_by_hand_is_witnessed_and_ledgered_too(settings: Settings) -> None:
+    before = acts(settings)
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "LONGBOX_HOME": str(settings.home),
+        "LONGBOX_POSTGRES_URL": settings.postgres_url,
+        "LONGBOX_OBJECT_STORE": settings.object_store,
+    }
+    for command in (["backup"], ["backup", "expire", "--yes"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "cli.main", *command],
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    after = acts(settings)
+    assert {act: after[act] - before.get(act, 0) for act in ("backup", "witness")} == {
+        "backup": 1,
+        "witness": 2,
+    }
+    with Database(settings.postgres_url) as database:
+        assert routine.run_drill(settings, database, seed=1).is_proven
 
 
 class Heard:

@@ -3,6 +3,10 @@
 INSERT INTO longbox.ledger (act, relation, policy, affected_rows, proof, run_id)
 VALUES (%(act)s, %(relation)s, %(policy)s, %(affected_rows)s, %(proof)s, %(run_id)s);
 
+-- name: has_ledger
+-- Whether there is a ledger whose entries are chained.
+SELECT to_regprocedure('longbox.ledger_faults()') IS NOT NULL;
+
 -- name: ledger_head
 -- Position and hash of the newest entry; no row in an empty ledger.
 SELECT chain_position, encode(row_hash, 'hex') FROM longbox.ledger ORDER BY chain_position DESC LIMIT 1;
