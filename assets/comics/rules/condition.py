@@ -128,6 +128,7 @@ def _from_text(text: str) -> Condition:
     return _hedged(_combined(slab, grades), text, grader)
 
 
+@functools.lru_cache(maxsize=65536)
 def _from_title(title: str) -> Condition:
     """The grade that a title states beyond doubt: a slab anywhere, a raw grade only behind the issue number."""
     text = NOT_GRADED.sub(" ", title)
