@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.ingestion import decode, formats
+from pipelines.ingestion import csv_records, decode, lines
 from pipelines.ingestion.decode import decompressed, fingerprint
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 from pipelines.ingestion.formats import open_records
@@ -68,7 +68,7 @@ def test_a_bad_line_costs_only_itself():
 
 
 def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
-    monkeypatch.setattr(formats, "MAX_RECORD_LINES", 50)
+    monkeypatch.setattr(csv_records, "MAX_RECORD_LINES", 50)
     rows = "".join(f"{n},x,y\n" for n in range(200))
     _, found = read(f'a,b,c\n1,"open,3\n{rows}'.encode())
     assert found[0] == (2, ("malformed", '1,"open,3\n'))
@@ -77,8 +77,8 @@ def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
 
 
 def test_a_line_past_the_limit_is_put_aside_with_bounded_memory(monkeypatch):
-    monkeypatch.setattr(formats, "MAX_LINE_BYTES", 1000)
-    monkeypatch.setattr(formats, "RAW_TEXT_LIMIT", 500)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(lines, "RAW_TEXT_LIMIT", 500)
     data = b"a,b,c\n" + b'1,"' + b"z" * 100_000 + b"\n4,5,6\n"
     _, found = read(data, size=100)
     assert [value if isinstance(value, list) else value[0] for _, value in found] == [
