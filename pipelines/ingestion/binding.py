@@ -68,7 +68,7 @@ class _Field:
     def texts(self, values: Values, faults: Faults) -> Column:
         """Canonical texts of a column's values. A value that cannot be loaded gets an entry in `faults`."""
         if not isinstance(values, pyarrow.Array):
-            if not set(map(type, values)) <= {str, NoneType}:
+            if not _are_texts(values):
                 return texts([self._text(value, position, faults) for position, value in enumerate(values)])
             values = texts([value or "" for value in values])
         found = self._canonical(values)
@@ -109,6 +109,17 @@ class _Field:
         except BadValue as fault:
             faults.setdefault(position, FaultyColumn(self.name, fault))
         return None
+
+
+def _are_texts(values: Sequence[Value]) -> bool:
+    """Whether all values are texts that UTF-8 can write, or missing."""
+    if not set(map(type, values)) <= {str, NoneType}:
+        return False
+    try:
+        "".join(filter(None, values)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class RowMaker:

@@ -50,7 +50,8 @@ class Chunk:
         for name, numbers in (("line", lines), ("ordinal", ordinals)):
             table = table.add_column(0, name, pyarrow.array(numbers, pyarrow.int64()))
         if faults:
-            table = table.take([position for position in range(len(rows)) if position not in faults])
+            sound = [position for position in range(len(rows)) if position not in faults]
+            table = table.take(pyarrow.array(sound, pyarrow.int64()))
         self.taken += table.num_rows
         self._parts.append(table)
 

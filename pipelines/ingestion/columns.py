@@ -58,7 +58,7 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> "Rows": ...
     def __getitem__(self, index: int | slice) -> "Row | Rows":
         if isinstance(index, slice):
-            return Rows(self.table.take(list(range(*index.indices(len(self))))))
+            return Rows(self.table.take(pyarrow.array(range(*index.indices(len(self))), pyarrow.int64())))
         return Row(*(column[index].as_py() for column in self.table.columns))
 
     def __iter__(self) -> Iterator[Row]:
