@@ -36,6 +36,7 @@ class Chunk:
 
     quarantined: list[Quarantined] = field(default_factory=list)
     taken: int = 0  # rows, repetitions among them
+    texts: Any = None  # what `direct` made of the rows beforehand
     _parts: list[Any] = field(default_factory=list)
 
     def extend(

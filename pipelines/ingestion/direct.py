@@ -5,10 +5,11 @@ nor versions: each goes by one COPY into the table and by one into the registry,
 What the table refuses sends the whole chunk back to `writer`, which finds the row that is at fault.
 """
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import psycopg
 import pyarrow
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 QUERIES = Queries.of("pipelines.ingestion")
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
+
+
+class Texts(NamedTuple):
+    """Rows in COPY's text format, as the table and as the registry takes them."""
+
+    table: bytes
+    registry: bytes
 
 
 class DirectCopy:
@@ -44,24 +52,41 @@ class DirectCopy:
         }
         self._defaults = {index: text for index, text in needed.items() if _CONSTANT.match(text)}
         self._without_default = needed.keys() - self._defaults.keys()
-        self._texts: dict[int, str] = {}
+        self._default_texts: dict[int, str] = {}
+        self._expects_new = True
         self._read_defaults()
 
-    def write(self, rows: Any) -> Any:
+    def prepare(self, rows: Any) -> "Texts | None":
+        """The texts of a chunk's rows for when all of them are new, which nothing has to be asked for.
+
+        None where that is not to be expected: rows of the chunk before were known, or `rows` repeat or delete records.
+        """
+        if not self._expects_new or pc.any(_needs_more(rows)).as_py():
+            return None
+        with contextlib.suppress(_NoDefaultError):
+            return self._texts_of(rows)
+        return None
+
+    def write(self, rows: Any, prepared: "Texts | None") -> Any:
         """Copy those of a chunk's rows whose key is new; returns the others. All of them if one is refused."""
-        others = pc.or_(pc.or_(rows["is_repeated"], rows["is_tombstone"]), self._known(rows))
-        new = rows if not pc.any(others).as_py() else rows.filter(pc.invert(others))
+        others = pc.or_(_needs_more(rows), self._known(rows))
+        self._expects_new = not pc.any(others).as_py()
+        new = rows if self._expects_new else rows.filter(pc.invert(others))
         if not new.num_rows:
             return rows
         try:
+            table, registry = prepared if prepared and self._expects_new else self._texts_of(new)
             with self._connection.transaction():
                 with self._connection.cursor().copy(self._copy) as copy:
-                    copy.write(self._table_text(new))
+                    copy.write(table)
                 with self._connection.cursor().copy(QUERIES["copy_new_keys"]) as copy:
-                    copy.write(self._registry_text(new))
+                    copy.write(registry)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException, _NoDefaultError):
             return rows
         return rows.filter(others)
+
+    def _texts_of(self, rows: Any) -> "Texts":
+        return Texts(self._table_text(rows), self._registry_text(rows))
 
     def _known(self, rows: Any) -> Column:
         """Whether the registry has each row's key. One probe of its primary key a row, in its own order."""
@@ -69,6 +94,8 @@ class DirectCopy:
         keys = b"{" + b",".join(copy_text([flat(rows["key_hash"]).take(order)]).split()) + b"}"
         parameters = {"feed_id": self._feed_id, "keys": keys.decode()}
         found = self._connection.execute(QUERIES["probe_registry"], parameters).fetchall()
+        if not found:
+            return pyarrow.repeat(pyarrow.scalar(False), rows.num_rows)
         places = order.take(pyarrow.array([cast(int, row[0]) - 1 for row in found], pyarrow.int64()))
         return pc.is_in(pyarrow.arange(0, rows.num_rows), value_set=places.cast(pyarrow.int64()))
 
@@ -104,7 +131,7 @@ class DirectCopy:
         values = fields.split("\t")
         if any(values[index] == NULL for index in self._without_default):
             raise _NoDefaultError
-        for index, text in self._texts.items():
+        for index, text in self._default_texts.items():
             if values[index] == NULL:
                 values[index] = text
         return "\t".join(values)
@@ -114,7 +141,12 @@ class DirectCopy:
         for index, expression in self._defaults.items():
             query = sql.SQL("SELECT ({})::text").format(sql.SQL(expression))
             row = cast("tuple[object]", self._connection.execute(query).fetchone())
-            self._texts[index] = _escaped(str(row[0]))
+            self._default_texts[index] = _escaped(str(row[0]))
+
+
+def _needs_more(rows: Any) -> Column:
+    """Which rows are more than new ones: versions of one record within the chunk, deletions."""
+    return pc.or_(rows["is_repeated"], rows["is_tombstone"])
 
 
 class _NoDefaultError(Exception):

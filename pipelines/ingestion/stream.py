@@ -124,11 +124,11 @@ def _count_from(first: int, size: int) -> Column:
 
 
 def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
-    """Write chunks one after the other, each while the next is parsed (the driver waits without the GIL)."""
+    """Write chunks one after the other, each while the next is parsed and made COPY text (the driver waits without GIL)."""
     counts = Counts()
     with _collector_at_rest(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest") as worker:
         pending: tuple[Chunk, Future[tuple[int, int]]] | None = None
-        for chunk in chunks:
+        for chunk in map(writer.prepare, chunks):
             if pending is not None:
                 _count(counts, *pending)
             pending = (chunk, worker.submit(writer.write, chunk))

@@ -71,6 +71,12 @@ class ChunkWriter:
             values=_values(target.shape, self._columns),
         )
 
+    def prepare(self, chunk: Chunk) -> Chunk:
+        """Do the part of `write` that PostgreSQL is not needed for, while it may still work on the chunk before."""
+        if chunk.taken:
+            chunk.texts = self._direct.prepare(chunk.rows)
+        return chunk
+
     def write(self, chunk: Chunk) -> tuple[int, int]:
         """Write a chunk. Returns how many rows were new, and how many more the table refused (now quarantined)."""
         loaded, refused = self.write_without_quarantine(chunk)
@@ -82,7 +88,7 @@ class ChunkWriter:
         if not chunk.taken:
             return 0, {}
         self._target.ensure_partitions(chunk.event_days())
-        rest = self._direct.write(chunk.rows)
+        rest = self._direct.write(chunk.rows, chunk.texts)
         loaded = chunk.rows.num_rows - rest.num_rows
         if not rest.num_rows:
             return loaded, {}
