@@ -124,7 +124,7 @@ def _count_from(first: int, size: int) -> Column:
 
 
 def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
-    """Write chunks one after the other, each while the next is parsed and made COPY text (the driver waits without GIL)."""
+    """Write chunks one after the other, each while the next is made of what was read (the driver leaves the GIL)."""
     counts = Counts()
     with _collector_at_rest(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest") as worker:
         pending: tuple[Chunk, Future[tuple[int, int]]] | None = None
