@@ -13,6 +13,7 @@ ROOT = "backups"
 CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "verifications", "wal"
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
+KEPT = f"{WAL}/kept.json"
 TRUTH, DRILLS = "truth", "drills"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
@@ -29,6 +30,11 @@ def new_backup_id(kind: str, at: dt.datetime) -> str:
 def is_backup_id(text: str) -> bool:
     """Whether `text` has the form of a backup id."""
     return _BACKUP_ID.fullmatch(text) is not None
+
+
+def began_at(backup_id: str) -> dt.datetime:
+    """When a backup began, to the second."""
+    return dt.datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
 
 
 def record(backup_id: str) -> str:

@@ -67,6 +67,10 @@ class Inventory:
             if number > wanted:
                 ends = (segment_name(timeline, n, self.segment_bytes) for n in (wanted, number - 1))
                 found.append(Gap(timeline, *ends))
+            key = (timeline, segment_name(timeline, number, self.segment_bytes))
+            # what follows a segment that is there in part alone lies beyond a gap
+            if key not in self.segments and number < held[-1]:
+                found.append(Gap(timeline, key[1], key[1]))
             wanted = max(wanted, number + 1)
         return found
 
@@ -112,6 +116,7 @@ class WalArchive:
 
     def __init__(self, repository: Repository, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.repository, self.segment_bytes = repository, segment_bytes
+        self._is_begun = False
 
     def put_segment(
         self,
@@ -128,7 +133,9 @@ class WalArchive:
         """
         if len(data) != self.segment_bytes:
             raise ValueError(f"{segment} has {len(data)} bytes where a segment has {self.segment_bytes}")
-        return self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        name = self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        self._begin(segment)
+        return name
 
     def put_partial(
         self,
@@ -142,7 +149,9 @@ class WalArchive:
     ) -> str:
         """Put the first `valid_bytes` of the open segment, then remove the shorter ones it `replaces`."""
         name = layout.partial(timeline, segment, valid_bytes)
-        return self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._begin(segment)
+        return name
 
     def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
         """Put the history file of a timeline."""
@@ -158,13 +167,24 @@ class WalArchive:
         for store in self.repository.stores:
             one = self.repository.only(store)
             try:
-                data = one.read(layout.COVERED, lambda data: read_checked_json(layout.COVERED, data))
+                found.append(parse_covered(one.read(layout.COVERED, parse_covered)))
             except DamagedError:
                 continue
-            content = read_checked_json(layout.COVERED, data)
-            at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
-            found.append(Covered(at, lsn, content["timeline"]))
         return max(found, key=lambda covered: covered.at, default=None)
+
+    def put_kept(self, lsn: int) -> None:
+        """Say that WAL before `lsn` may be gone, and none after it. Before anything is deleted; never goes back."""
+        before = self.kept()
+        if before is None or before < lsn:
+            self.repository.put(layout.KEPT, checked_json({"lsn": lsn}))
+
+    def kept(self) -> int | None:
+        """The LSN from which on no WAL may be missing; None if nothing readable says so."""
+        try:
+            data = self.repository.read(layout.KEPT, parse_kept)
+        except DamagedError:
+            return None
+        return parse_kept(data)
 
     def inventory(self) -> Inventory:
         """What is there, in whichever store."""
@@ -211,6 +231,31 @@ class WalArchive:
         for old in replaces:
             self.repository.delete(old)
         return name
+
+    def _begin(self, segment: str) -> None:
+        """Remember where WAL begins, once; after the object, so that a kill between leaves no gap that is none."""
+        if not self._is_begun:
+            if self.repository.store.head(self.repository.path(layout.KEPT)) is None:
+                self.put_kept(segment_number(segment, self.segment_bytes) * self.segment_bytes)
+            self._is_begun = True
+
+
+def parse_kept(data: bytes) -> int:
+    """The content of `wal/kept.json`. Raises `DamagedError`."""
+    try:
+        return parse_lsn(read_checked_json(layout.KEPT, data)["lsn"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.KEPT} does not say where WAL begins", [layout.KEPT]) from error
+
+
+def parse_covered(data: bytes) -> Covered:
+    """The content of `wal/covered.json`. Raises `DamagedError`."""
+    content = read_checked_json(layout.COVERED, data)
+    try:
+        at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
+        return Covered(at, lsn, int(content["timeline"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.COVERED} does not say what is covered", [layout.COVERED]) from error
 
 
 @dataclass(frozen=True)
