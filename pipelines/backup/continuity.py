@@ -47,7 +47,14 @@ def until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) ->
     name = inventory.object_before(timeline, end)
     if name is None:
         return None
-    said = SealedReader(name, [archive.repository.read_sealed(name)]).header.meta.get("until")
+    try:
+        data = archive.repository.read_sealed(name)
+    except DamagedError:
+        name = archive.replaced_by(name)
+        if name is None:
+            raise
+        data = archive.repository.read_sealed(name)
+    said = SealedReader(name, [data]).header.meta.get("until")
     return dt.datetime.fromisoformat(said) if said else None
 
 
@@ -99,22 +106,32 @@ def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple
     except DamagedError as error:
         yield layout.COVERED, str(error)
         return
-    held = [name for line, name in [*inventory.segments, *inventory.partials] if line == covered.timeline]
-    end = max((inventory.end_of(name) for name in held), default=0)
-    if end < covered.lsn:
-        wanted = segment_name(covered.timeline, (covered.lsn - 1) // size, size)
-        valid = covered.lsn % size
-        yield (
-            layout.partial(covered.timeline, wanted, valid)
+    end = _end(inventory, covered.timeline)
+    # what is covered by now may be newer than the list of names
+    before = inventory.covered
+    if before is not None and _end(inventory, before.timeline) < before.lsn:
+        wanted = segment_name(before.timeline, (before.lsn - 1) // size, size)
+        valid = before.lsn % size
+        name = (
+            layout.partial(before.timeline, wanted, valid)
             if valid
-            else layout.segment(covered.timeline, wanted),
-            f"WAL {wanted} is missing: {layout.COVERED} says that WAL is there up to {format_lsn(covered.lsn)}, "
-            f"but it ends at {format_lsn(end)}",
+            else layout.segment(before.timeline, wanted)
+        )
+        yield (
+            name,
+            f"WAL {wanted} is missing: {layout.COVERED} says that WAL is there up to {format_lsn(before.lsn)}, "
+            f"but it ends at {format_lsn(_end(inventory, before.timeline))}",
         )
         return
     try:
-        said = until(archive, inventory, covered.timeline, end)
+        said = until(archive, inventory, covered.timeline, end) if end else None
     except DamagedError:
         return  # reading everything back names it
     if said is not None and said > covered.at:
         yield layout.COVERED, f"it is older than the WAL beside it, which covers commits until {said}"
+
+
+def _end(inventory: Inventory, timeline: int) -> int:
+    """The LSN at which the last WAL of a timeline ends, 0 if there is none."""
+    held = [name for line, name in [*inventory.segments, *inventory.partials] if line == timeline]
+    return max((inventory.end_of(name) for name in held), default=0)

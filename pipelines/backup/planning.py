@@ -254,7 +254,7 @@ def _reach(
     if end > lsn:
         with contextlib.suppress(DamagedError):
             at = max(at, continuity.until(archive, inventory, timeline, end) or at)
-    covered = archive.covered()
+    covered = inventory.covered
     if covered and covered.timeline == timeline and record.stop_lsn <= covered.lsn <= end:
         at = max(at, covered.at)
     held = [name for line, name in [*inventory.segments, *inventory.partials] if line == timeline]

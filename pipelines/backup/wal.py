@@ -50,6 +50,7 @@ class Inventory:
     partials: dict[tuple[int, str], layout.WalName] = field(default_factory=dict)
     histories: dict[int, str] = field(default_factory=dict)
     superseded: tuple[str, ...] = ()  # partials of segments that are there whole, or shorter than another
+    covered: Covered | None = None  # read before the names were: all that it speaks of has to be among them
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
         """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
@@ -188,7 +189,7 @@ class WalArchive:
 
     def inventory(self) -> Inventory:
         """What is there, in whichever store."""
-        found = Inventory(self.segment_bytes)
+        found = Inventory(self.segment_bytes, covered=self.covered())
         superseded = []
         for name in self.repository.all_names(layout.WAL):
             wal = layout.parse_wal(name)
@@ -210,8 +211,21 @@ class WalArchive:
         for key in [key for key in found.partials if key in found.segments]:
             superseded.append(found.partials.pop(key).name)
         return Inventory(
-            found.segment_bytes, found.segments, found.partials, found.histories, tuple(sorted(superseded))
+            found.segment_bytes,
+            found.segments,
+            found.partials,
+            found.histories,
+            tuple(sorted(superseded)),
+            found.covered,
         )
+
+    def replaced_by(self, name: str) -> str | None:
+        """The object that took the place of a partial segment, which goes when a longer one comes; None if none did."""
+        wal = layout.parse_wal(name)
+        if wal is None or wal.valid_bytes is None:
+            return None
+        found = self.inventory().object_of(wal.timeline, wal.segment)
+        return found if found != name else None
 
     def read(self, name: str, opener: Opener) -> bytes:
         """A segment (a partial one filled up with zeros) or a history file. Raises `DamagedError`."""
