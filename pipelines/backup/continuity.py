@@ -106,10 +106,10 @@ def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple
     except DamagedError as error:
         yield layout.COVERED, str(error)
         return
-    end = _end(inventory, covered.timeline)
+    end = inventory.end(covered.timeline)
     # what is covered by now may be newer than the list of names
     before = inventory.covered
-    if before is not None and _end(inventory, before.timeline) < before.lsn:
+    if before is not None and inventory.end(before.timeline) < before.lsn:
         wanted = segment_name(before.timeline, (before.lsn - 1) // size, size)
         valid = before.lsn % size
         name = (
@@ -120,7 +120,7 @@ def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple
         yield (
             name,
             f"WAL {wanted} is missing: {layout.COVERED} says that WAL is there up to {format_lsn(before.lsn)}, "
-            f"but it ends at {format_lsn(_end(inventory, before.timeline))}",
+            f"but it ends at {format_lsn(inventory.end(before.timeline))}",
         )
         return
     try:
@@ -129,9 +129,3 @@ def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple
         return  # reading everything back names it
     if said is not None and said > covered.at:
         yield layout.COVERED, f"it is older than the WAL beside it, which covers commits until {said}"
-
-
-def _end(inventory: Inventory, timeline: int) -> int:
-    """The LSN at which the last WAL of a timeline ends, 0 if there is none."""
-    held = [name for line, name in [*inventory.segments, *inventory.partials] if line == timeline]
-    return max((inventory.end_of(name) for name in held), default=0)

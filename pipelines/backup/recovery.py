@@ -100,7 +100,7 @@ class WalFeeder:
         self._thread = threading.Thread(target=self._run, name="longbox-wal-feeder", daemon=True)
         self._coming: dict[str, Future[None]] = {}
         self._last = ""
-        self.error: LongboxError | None = None
+        self.error: LongboxError | OSError | None = None
         self.fed = 0
 
     def __enter__(self) -> "WalFeeder":
@@ -132,7 +132,7 @@ class WalFeeder:
                     alive_until = time.monotonic() + _ALIVE_SECONDS
                 try:
                     self._answer(pool, self._asked())
-                except LongboxError as error:
+                except (LongboxError, OSError) as error:
                     self.error = error
                     (self._folder / "stopped").touch()
                     return
@@ -276,7 +276,7 @@ def _is_promoted(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return bool(row and row[0])
 
 
-def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError:
+def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError | OSError:
     if feeder.error is not None:
         return feeder.error
     return RestoreFailedError(f"backup {job.record.backup_id} was laid out, but did not recover: {error}")

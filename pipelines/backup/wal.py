@@ -17,6 +17,7 @@ from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
 
 SEGMENT_BYTES = 16 << 20
+_LISTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,17 @@ class Inventory:
         held = partial.valid_bytes or 0 if partial else self.segment_bytes
         return segment_number(segment, self.segment_bytes) * self.segment_bytes + held
 
+    def end(self, timeline: int) -> int:
+        """The LSN at which the last WAL of a timeline ends, 0 if there is none."""
+        held = [name for line, name in [*self.segments, *self.partials] if line == timeline]
+        return max((self.end_of(name) for name in held), default=0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no gap, and all that is said to be covered is there."""
+        is_short = self.covered is not None and self.end(self.covered.timeline) < self.covered.lsn
+        return not is_short and not any(self.gaps(timeline) for timeline in self.timelines)
+
     @property
     def timelines(self) -> list[int]:
         """Timelines with WAL, ascending."""
@@ -188,7 +200,18 @@ class WalArchive:
         return parse_kept(data)
 
     def inventory(self) -> Inventory:
-        """What is there, in whichever store."""
+        """What is there, in whichever store.
+
+        No store lists its names at one instant: where a segment seems to be missing, which may have been exchanged
+        for a longer one meanwhile, they are listed again.
+        """
+        for _ in range(_LISTINGS - 1):
+            found = self._list()
+            if found.is_whole:
+                return found
+        return self._list()
+
+    def _list(self) -> Inventory:
         found = Inventory(self.segment_bytes, covered=self.covered())
         superseded = []
         for name in self.repository.all_names(layout.WAL):
