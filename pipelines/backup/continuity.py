@@ -44,6 +44,8 @@ def missing_wal(archive: WalArchive, inventory: Inventory, opener: Opener) -> It
 
 def until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) -> dt.datetime | None:
     """Until which moment the object before `end` covers commits. Raises `DamagedError` if that object is not whole."""
+    if (timeline, end) in archive.untils:
+        return archive.untils[timeline, end]
     name = inventory.object_before(timeline, end)
     if name is None:
         return None
@@ -55,7 +57,8 @@ def until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) ->
             raise
         data = archive.repository.read_sealed(name)
     said = SealedReader(name, [data]).header.meta.get("until")
-    return dt.datetime.fromisoformat(said) if said else None
+    archive.untils[timeline, end] = dt.datetime.fromisoformat(said) if said else None
+    return archive.untils[timeline, end]
 
 
 def _before_the_first(archive: WalArchive, inventory: Inventory) -> Iterator[tuple[str, str]]:

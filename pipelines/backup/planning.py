@@ -40,7 +40,10 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class Window:
-    """What can be restored. `until` is the newest moment up to which every commit is in the store."""
+    """What can be restored. `until` is the newest moment up to which every commit is in the store.
+
+    With `is_from_wal` every moment from `first` on; older backups, whose WAL has expired, to their own ends alone.
+    """
 
     first: dt.datetime
     until: dt.datetime
@@ -73,10 +76,17 @@ def window(repository: Repository, opener: Opener) -> Window | None:
     if not records.sound:
         return None
     archive = WalArchive(repository, records.sound[-1].wal_segment_bytes)
-    reach = max(
-        (one.reach for one in _starts(archive, archive.inventory(), records, opener)), key=lambda one: one.at
-    )
-    return Window(records.sound[0].ended_at, reach.at, reach.has_wal)
+    inventory = archive.inventory()
+    reach = max((one.reach for one in _starts(archive, inventory, records, opener)), key=lambda one: one.at)
+    if not reach.has_wal:
+        return Window(records.sound[0].ended_at, reach.at, False)
+    first = reach.at
+    for record in reversed(records.sound):
+        if _has_chain(records, record):
+            if _start(archive, inventory, record, opener).reach.at < reach.at:
+                break
+            first = min(first, record.ended_at)
+    return Window(first, reach.at, True)
 
 
 def plan(repository: Repository, request: RestoreRequest, opener: Opener) -> RestorePlan:

@@ -129,6 +129,7 @@ class WalArchive:
 
     def __init__(self, repository: Repository, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.repository, self.segment_bytes = repository, segment_bytes
+        self.untils: dict[tuple[int, int], dt.datetime | None] = {}  # what objects said, by timeline and end
         self._is_begun = False
 
     def put_segment(
