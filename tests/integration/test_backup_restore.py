@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.backup import copies, layout, planning
+from pipelines.backup import copies, expiry, layout, planning
 from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRefusedError, WalMissingError
 from pipelines.backup.planning import RestoreRequest, plan, window
 from pipelines.backup.repository import Repository
@@ -86,6 +86,28 @@ def test_wal_missing_in_the_middle_is_refused_for_what_lies_beyond_it_only(backu
     report = verify_repository(backups.repository, backups.opener, True)
     assert any(str(gone) in str(fault) for fault in report.faults)
     assert backups.restored_truth(backup_id=record.backup_id) != expected
+
+
+def test_a_backup_that_outlived_its_wal_is_restorable_to_its_own_end_alone(backups: Backups):
+    old = backups.engine.back_up("full")
+    expected = backups.cluster.truth()
+    backups.cluster.write()
+    backups.cluster.run("SELECT pg_switch_wal()")
+    between = backups.cluster.now()
+    ship_wal(backups)
+    new = backups.engine.back_up("full")
+    backups.cluster.write()
+    last = ship_wal(backups)
+    kept = expiry.Policy(full_days=30, wal_days=0)
+    assert expiry.expire(backups.repository, kept, backups.cluster.now(), dry_run=False).plan.wal
+
+    found = window(backups.repository, backups.opener)
+    assert found is not None and (found.first, found.until) == (new.ended_at, last)
+    with pytest.raises(WalMissingError, match="missing"):
+        backups.restore(to=between)
+    assert verify_repository(backups.repository, backups.opener, True).is_sound
+    assert backups.restored_truth(backup_id=old.backup_id) == expected
+    assert backups.restored_truth(to=last) == backups.cluster.truth()
 
 
 def test_a_damaged_wal_object_stops_the_restore_by_name_and_leaves_nothing(backups: Backups):
