@@ -214,7 +214,10 @@ def test_every_moment_is_restored_as_it_was_whatever_is_killed_meanwhile(
     drills, truth = int(request.config.getoption("--drills")), Truth(tmp_path / "truth.log")
     backups, results = storm.backups, list[DrillResult]()
     scratch = backups.scratch / "drills"
-    with Database(storm.url) as database, writer(storm.url, truth.log, storm.random_source.getrandbits(32)):
+    with (
+        Database(storm.url, connect_timeout_seconds=60) as database,
+        writer(storm.url, truth.log, storm.random_source.getrandbits(32)),
+    ):
         ledger = Ledger(database, backups.cluster.system, "storm")
         drill = Drill(database, backups.repository, backups.opener, scratch, ledger, (truth,))
         record_truth(database, backups.repository, ledger)
