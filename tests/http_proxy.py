@@ -22,6 +22,7 @@ class HttpProxy:
         assert parts.hostname is not None
         self.target = (parts.hostname, parts.port or 80)
         self.answer: Answer = lambda method, path, number: None
+        self.header_for: Callable[[dict[str, str]], dict[str, str]] = lambda headers: {}  # more to send along
         self.counts: dict[str, int] = {}
         self.refused = 0
         self.lock = threading.Lock()
@@ -76,7 +77,8 @@ def _handler(proxy: HttpProxy) -> type[BaseHTTPRequestHandler]:
                 return
             there = http.client.HTTPConnection(*proxy.target, timeout=30)
             try:
-                there.request(self.command, self.path, body, dict(self.headers))
+                headers = dict(self.headers)
+                there.request(self.command, self.path, body, headers | proxy.header_for(headers))
                 said = there.getresponse()
                 self.reply(said.status, dict(said.getheaders()), said.read())
             finally:

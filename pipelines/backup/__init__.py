@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/18/continuous-archiving.html
 Files (who imports what runs downwards):
 
     routine    what runs by the clock: backup between witnesses, copies, expiry, reading back, drill; all ledgered
+    protection versioning and Object Lock of the stores
     readiness  what can be restored, to when, how fast, proved when; what is overdue
     drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
