@@ -109,6 +109,6 @@ def test_what_an_intruder_overwrote_and_deleted_is_brought_back_from_a_locked_bu
     for marker in versions["DeleteMarkers"]:
         client.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
     [mine] = [one for one in versions["Versions"] if layout.CATALOGUE in one["Key"] and not one["IsLatest"]]
-    source = {"Bucket": bucket, "Key": mine["Key"], "VersionId": mine["VersionId"]}
-    client.copy_object(Bucket=bucket, Key=mine["Key"], CopySource=source)
+    said = client.get_object(Bucket=bucket, Key=mine["Key"], VersionId=mine["VersionId"])["Body"].read()
+    kept.repository.put(layout.record(record.backup_id), said)
     assert kept.restored_truth() == backups.cluster.truth()
