@@ -87,6 +87,14 @@ def drill(at: dt.datetime) -> str:
     return f"{DRILLS}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
 
 
+def moment_of(name: str) -> dt.datetime:
+    """The moment in the name of a record, a witness or a drill's result; of a record the end of its second."""
+    folder, _, rest = name.partition("/")
+    if folder == CATALOGUE:
+        return began_at(rest) + dt.timedelta(seconds=1)
+    return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
+
+
 @dataclass(frozen=True)
 class WalName:
     """What the name of an object under `wal/` says; `valid_bytes` None for a whole segment."""

@@ -137,16 +137,16 @@ def read_back_all(
 
 
 def _ledgered(database: Database, repository: Repository, ledger: Ledger) -> dict[str, str]:
-    """What the ledger names and what did not expire, with digests."""
+    """What the ledger names and what did not expire, with digests.
+
+    Only since the oldest backup of this store: the ledger also knows of the store that was used before.
+    """
+    records = repository.records().sound
+    if not records:
+        return {}
     with database.session() as connection:
         found = truth.named_objects(connection, ledger.relation, repository.store.url)
-    records = repository.records().sound
-    since = layout.truth(records[0].started_at if records else dt.datetime.now(dt.UTC))
-    return {
-        name: digest
-        for name, digest in found.items()
-        if not name.startswith(f"{layout.TRUTH}/") or name >= since
-    }
+    return {name: digest for name, digest in found.items() if layout.moment_of(name) >= records[0].started_at}
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:

@@ -92,6 +92,8 @@ def verify_repository(
     }
     verifications: list[Verification] = []
     faults = [*small_faults, *(Fault(name, reason) for name, reason in records.faults.items())]
+    if not records.sound:
+        faults.append(Fault(layout.CATALOGUE, "there is no backup"))
     faults += [
         Fault(layout.record(backup_id), "it is missing, though the parts of that backup are there")
         for backup_id in repository.orphans()

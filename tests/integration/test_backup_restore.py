@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -270,6 +271,9 @@ def test_an_empty_machine_restores_with_the_command_the_store_and_the_keys(
     ]
     done = subprocess.run(command, env=environ, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    seconds = re.search(r"databases opened, timeline 2, ([0-9.]+) s$", done.stdout, re.MULTILINE)
+    assert seconds and float(seconds[1]) > 0, done.stdout
+    print(f"\nfrom the command to a checked database on an empty machine: {seconds[1]} s")
     port, pid = done.stdout.split("127.0.0.1:")[1].split()[0], int(done.stdout.split("pid ")[1].split(")")[0])
     try:
         address, _, _ = cluster.url.rpartition("@")
