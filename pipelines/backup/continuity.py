@@ -32,10 +32,13 @@ def missing_wal(archive: WalArchive, inventory: Inventory, opener: Opener) -> It
     if not inventory.segments and not inventory.partials:
         return
     yield from _before_the_first(archive, inventory)
+    kept = archive.kept() or 0
     for timeline in inventory.timelines:
         for gap in inventory.gaps(timeline):
+            if segment_number(gap.last, inventory.segment_bytes) < kept // inventory.segment_bytes:
+                continue  # given up: WAL was begun anew after it
             yield f"{layout.WAL}/{gap.timeline:08X}/{gap.first}{layout.SEALED}", str(gap)
-        if timeline > 1 and timeline not in inventory.histories:
+        if timeline > inventory.timelines[0] and timeline not in inventory.histories:
             yield layout.history(timeline), "it is missing: nobody knows where this timeline branched off"
     if opener.has("recovery"):
         yield from _before_branches(archive, inventory, opener)

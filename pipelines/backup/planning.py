@@ -185,8 +185,10 @@ def _require_nothing_newer(
                 f"{layout.record(backup_id)}, of a backup that is newer than {newest}, is damaged or missing; see "
                 f"`longbox backup verify`, bring it back from a copy, or restore --to {newest} knowingly"
             )
-    newer = [line for line in inventory.timelines if line > start.timeline]
-    if newer and not all(line in inventory.histories for line in newer):
+    newer = [
+        line for line in inventory.timelines if line > start.timeline and line not in inventory.histories
+    ]
+    if newer:
         raise RestoreRefusedError(
             f"{layout.history(newer[-1])} is missing, so that timeline {newer[-1]} cannot be followed; bring it back "
             f"from a copy, or restore --to {newest} knowingly"

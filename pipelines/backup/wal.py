@@ -187,7 +187,10 @@ class WalArchive:
         return max(found, key=lambda covered: covered.at, default=None)
 
     def put_kept(self, lsn: int) -> None:
-        """Say that WAL before `lsn` may be gone, and none after it. Before anything is deleted; never goes back."""
+        """Say that WAL before `lsn` may be gone, and none after it; never goes back.
+
+        Called before anything is deleted, and by a receiver that had to begin anew beyond a gap.
+        """
         before = self.kept()
         if before is None or before < lsn:
             self.repository.put(layout.KEPT, checked_json({"lsn": lsn}))

@@ -299,3 +299,29 @@ def test_a_clock_that_was_set_back_between_two_backups_confuses_neither_restore_
     assert reach is not None and reach.until > full.ended_at
     third = backups.engine.back_up("incremental")
     assert backups.restored_truth(backup_id=third.backup_id) == backups.cluster.truth()
+
+
+def test_a_store_that_goes_away_in_the_middle_of_a_restore_leaves_no_database(
+    backups: Backups, s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+):
+    with proxy_for(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url(s3_endpoint))
+        repository = Repository(ObjectStore.from_url(s3_url, retries=1), backups.cluster.system)
+        on_s3 = dataclasses.replace(backups, repository=repository)
+        on_s3.engine.back_up("full")
+        backups.cluster.write()
+        ship_wal(on_s3)
+        request = RestoreRequest(backups.scratch / "here", is_durable=False)
+
+        def cut(progress: Progress) -> None:
+            if progress.act == "replaying":
+                proxy.is_refusing = True
+                proxy.cut()
+
+        with pytest.raises(LongboxError, match="wal/"):
+            restore(repository, request, on_s3.opener, cut)
+        assert proxy.cuts == 1 and not request.into.exists()
+        proxy.is_refusing = False
+        said: list[str] = []
+        restore(repository, request, on_s3.opener, check=lambda url: said.append(truth(url)))
+        assert said == [backups.cluster.truth()]

@@ -109,6 +109,21 @@ def test_expired_wal_is_not_missing_and_what_is_kept_never_goes_back(wal: Wal):
     assert wal.archive.kept() == 5 * SIZE + 17
 
 
+def test_a_gap_is_told_until_wal_was_begun_anew_behind_it(wal: Wal):
+    wal.put(1, [9])
+    wal.cover(1, 10 * SIZE)
+    assert wal.missing() == [layout.segment(1, segment_name(1, 6, SIZE))]
+    wal.archive.put_kept(9 * SIZE)
+    assert wal.missing() == []
+
+
+def test_an_archive_that_began_on_a_later_timeline_needs_no_history_of_it(tmp_path: Path):
+    later = Wal(tmp_path)
+    later.put(5, [8])
+    later.cover(5, 9 * SIZE)
+    assert later.missing() == []
+
+
 def test_over_a_switch_of_timelines_nothing_may_be_missing(wal: Wal):
     switch = 6 * SIZE + 99
     wal.archive.put_partial(wal.lock, 1, segment_name(1, 6, SIZE), bytes(99), 99, NOW)
