@@ -13,7 +13,7 @@ ROOT = "backups"
 CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "verifications", "wal"
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
-TRUTH, DRILLS = "truth", "drills"
+TRUTH, DRILLS, HEARTBEATS = "truth", "drills", "heartbeats"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
 _SEGMENT = re.compile(rf"{WAL}/([0-9A-F]{{8}})/([0-9A-F]{{24}}){SEALED}")
@@ -79,6 +79,16 @@ def truth(at: dt.datetime) -> str:
 def drill(at: dt.datetime) -> str:
     """The result of the drill that began at a moment."""
     return f"{DRILLS}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
+
+
+def heartbeats_of(timeline: int) -> str:
+    """Where the heartbeats of a timeline are."""
+    return f"{HEARTBEATS}/{timeline:08X}/"
+
+
+def heartbeats(timeline: int, at: dt.datetime) -> str:
+    """The heartbeats of the hour of `at`."""
+    return f"{heartbeats_of(timeline)}{at.astimezone(dt.UTC):%Y%m%dT%H}Z.json"
 
 
 @dataclass(frozen=True)
