@@ -34,3 +34,37 @@ def receive() -> None:
 
 def _say(text: str) -> None:
     print(f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} UTC  {text}", flush=True)
+
+
+@commands.command("status")
+def status() -> None:
+    """Show what can be restored up to when, what is missing, and what slot and spool hold (exit code 1: a problem)."""
+    from pipelines.backup.readiness import RPO
+    from pipelines.backup.setup import opener
+    from pipelines.backup.watch import look
+    from resources.settings import Settings
+
+    settings = Settings.load()
+    found = look(settings, opener(settings))
+    age = found.age_seconds
+    if found.newest_restorable is None or age is None:
+        typer.echo("newest restorable moment: none, there is no backup; `longbox backup --full` makes one")
+    else:
+        typer.echo(
+            f"newest restorable moment: {found.newest_restorable:%Y-%m-%d %H:%M:%S} UTC, {age:.0f} s ago"
+        )
+    lag = (
+        "nothing is in the store"
+        if found.lag_bytes is None
+        else f"{found.lag_bytes:,} bytes not in the store"
+    )
+    typer.echo(f"WAL: {found.segments} segments in the store, {lag}")
+    is_received = found.slot.holder_pid is not None
+    slot = "in use" if is_received else "not in use: no receiver runs" if found.slot.exists else "missing"
+    typer.echo(f"slot: {slot}; the server keeps {found.slot.retained_bytes:,} bytes for it")
+    if found.spool_bytes is not None:
+        typer.echo(f"spool: {found.spool_bytes:,} bytes")
+    for gap in found.gaps:
+        typer.echo(f"gap: {gap}{'' if gap in found.open_gaps else ' (a later backup bridges it)'}")
+    if found.open_gaps or not is_received or age is None or age > RPO.total_seconds():
+        raise typer.Exit(1)

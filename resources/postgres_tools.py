@@ -149,7 +149,7 @@ class PostgresTools:
                 stream.close()
 
     def receive_wal(self, url: str, slot: str, folder: Path) -> "WalReceiving":
-        """Start pg_receivewal from where `slot` is into the empty `folder`; it syncs every byte before it confirms it."""
+        """Start pg_receivewal from where `slot` is into the empty `folder`; it syncs before it confirms."""
         address, env = _without_password(url)
         command: list[str | Path] = [self.programs.program("pg_receivewal"), "--dbname", address]
         command += ["--slot", slot, "--directory", folder, "--synchronous", "--no-loop", "--no-password"]

@@ -67,8 +67,8 @@ class Heart:
         ]
         if last and (not fresh or (fresh[0].beat, fresh[0].prev_hash) != (last.beat + 1, last.hash)):
             raise HeartbeatsDivergeError(
-                f"heartbeat {last.beat} is in the store, and the database does not go on from it: it lost heartbeats, or "
-                "they were changed. Compare longbox.heartbeats with the objects under heartbeats/, and see docs/runbooks/"
+                f"heartbeat {last.beat} is in the store and the database does not go on from it: it lost heartbeats, "
+                "or they were changed. Compare longbox.heartbeats with the objects under heartbeats/; see docs/runbooks/"
             )
         for hour in sorted({layout.heartbeats(timeline, one.at) for one in fresh}):
             self._add(hour, [one for one in fresh if layout.heartbeats(timeline, one.at) == hour])
@@ -172,6 +172,15 @@ def lineage(repository: Repository) -> tuple[list[Beat], list[str]]:
             before = max(older, key=lambda one: (one.beat, one.timeline))
         found.append(before)
     return found[::-1], faults
+
+
+def expire_heartbeats(one: Repository, before: dt.datetime) -> list[str]:
+    """Delete hours of before a moment that can no longer be restored, and of before what tables still hold."""
+    limit = layout.heartbeats(0, before - KEPT).rsplit("/", 1)[-1]
+    old = [info.path for info in one.names(layout.HEARTBEATS) if info.path.rsplit("/", 1)[-1] < limit]
+    for name in old:
+        one.delete(name)
+    return old
 
 
 def read_hour(repository: Repository, name: str) -> list[Beat]:

@@ -83,7 +83,7 @@ class Receiver:
         return self._child.pid if self._child and self._child.is_running() else None
 
     def step(self) -> None:
-        """Look once and do what is needed. Raises `ReceiverRunningError` and `UserError`s that waiting does not mend."""
+        """Look once and do what is needed. Raises `ReceiverRunningError` and what else waiting does not mend."""
         if self._clock() < self._not_before:
             return
         try:
@@ -121,8 +121,8 @@ class Receiver:
             self.spool = Spool(self._folder, source.system_identifier)
             if source.keeps_megabytes < 0:
                 self._events.say(
-                    "the server lets a slot keep any amount of WAL (max_slot_wal_keep_size = -1): while no receiver runs, "
-                    "nothing but its disk is the bound; set it"
+                    "the server lets a slot keep any amount of WAL (max_slot_wal_keep_size = -1): while no receiver "
+                    "runs, nothing but its disk is the bound; set it"
                 )
         self.source, self._session = source, session
         return session

@@ -197,7 +197,7 @@ class Shipper:
         said = SealedReader(name, chunks_of(self._archive.repository.read_sealed(name))).header.meta
         if said.get("blake2b", history_digest(data)) != history_digest(data):
             raise TimelineTakenError(
-                f"the store already has another timeline {timeline}, of another promoted copy; its WAL is kept as it is. "
+                f"the store has another timeline {timeline} already, of another promoted copy; its WAL is kept. "
                 "Restore anew from this repository: the restored server then takes a number that nobody has"
             )
 

@@ -84,11 +84,13 @@ class SlotSession:
             )
         if wal_level == "minimal" or senders == 0:
             raise BackupRefusedError(
-                f"the server has wal_level={wal_level} and max_wal_senders={senders}; set replica and 10, and restart it"
+                f"the server has wal_level={wal_level} and max_wal_senders={senders}; set replica and 10, "
+                "and restart it"
             )
         if not may:
             raise BackupRefusedError(
-                "the user of LONGBOX_BACKUP_POSTGRES_URL may not receive WAL; ALTER ROLE ... REPLICATION, or name another one"
+                "the user of LONGBOX_BACKUP_POSTGRES_URL may not receive WAL; ALTER ROLE ... REPLICATION, or name "
+                "another one"
             )
         return Source(system, segment_bytes, keeps)
 
@@ -107,8 +109,8 @@ class SlotSession:
             pid, application, address, since = holder
             if application != name:
                 raise ReceiverRunningError(
-                    f"another receiver ({application}, server process {pid}, from {address}) takes this server's WAL since "
-                    f"{since:%Y-%m-%d %H:%M:%S} UTC; one is enough: end it first, or leave the work to it"
+                    f"another receiver ({application}, server process {pid}, from {address}) takes this server's "
+                    f"WAL since {since:%Y-%m-%d %H:%M:%S} UTC; one is enough: end it first, or leave the work to it"
                 )
             self._run("end_process", pid=pid)
         if not self._run("lock_receiver")[0]:
@@ -134,7 +136,7 @@ class SlotSession:
         self._run("drop_wal_slot", slot=SLOT)
 
     def free(self) -> None:
-        """End the server's process that uses the slot: only the holder of the lock may, nobody else has a right to it."""
+        """End the server's process that uses the slot. Only for the holder of the lock."""
         holder = self._run("wal_state", slot=SLOT)[3]
         if holder is not None:
             self._run("end_process", pid=holder)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,9 @@ from resources.notifier import Alert, Notifier
 from resources.settings import Settings
 from tests.backup_cluster import Backups, Cluster
 
-PACE = Pace(tick=0.05, ship=0.2, beat=0.5, longest_wait=0.5, bridge=0.2, bounds=Bounds(longest_wait_seconds=0.5))
+PACE = Pace(
+    tick=0.05, ship=0.2, beat=0.5, longest_wait=0.5, bridge=0.2, bounds=Bounds(longest_wait_seconds=0.5)
+)
 
 
 @dataclass
@@ -112,4 +114,6 @@ def test_rows_committed_a_moment_ago_are_restored_and_any_moment_in_between(back
         assert found is not None and found.is_from_wal and found.until > middle
         assert run.errors == []
     assert run.errors == []
-    assert [path for path in settings.wal_spool.rglob("*") if path.is_file()] == [settings.wal_spool / "receiver"]
+    assert [path for path in settings.wal_spool.rglob("*") if path.is_file()] == [
+        settings.wal_spool / "receiver"
+    ]
