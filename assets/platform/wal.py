@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from assets.metadata import OWNERS
+from assets.platform.backup import GROUP, KINDS
 from assets.retries import retry_passing_faults
 from resources.settings import Settings
 
@@ -36,15 +38,19 @@ def _look(settings: Settings) -> "WalState":
     return look(settings, opener(settings))
 
 
-def _wal() -> dg.SourceAsset:
-    @dg.observable_source_asset(
-        key=WAL,
-        group_name="backup",
+def _wal() -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        WAL,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
         description="The write-ahead log in the store of backups, shipped by `longbox wal receive`.",
     )
+
+    @dg.multi_observable_source_asset(name="platform__wal", specs=[spec])
     @retry_passing_faults
     def wal(settings: dg.ResourceParam[Settings]) -> dg.ObserveResult:
-        return dg.ObserveResult(metadata=_described(_look(settings)))
+        return dg.ObserveResult(asset_key=WAL, metadata=_described(_look(settings)))
 
     return wal
 
