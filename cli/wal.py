@@ -4,6 +4,7 @@ Only reads options and prints; what happens is `pipelines.backup`'s.
 """
 
 import datetime as dt
+from typing import Annotated
 
 import typer
 
@@ -37,14 +38,20 @@ def _say(text: str) -> None:
 
 
 @commands.command("status")
-def status() -> None:
+def status(
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Only whether a receiver is at work (exit code 1: none is).")
+    ] = False,
+) -> None:
     """Show what can be restored up to when, what is missing, and what slot and spool hold (exit code 1: a problem)."""
     from pipelines.backup.readiness import RPO
     from pipelines.backup.setup import opener
-    from pipelines.backup.watch import look
+    from pipelines.backup.watch import is_received, look
     from resources.settings import Settings
 
     settings = Settings.load()
+    if alive:
+        raise typer.Exit(0 if is_received(settings) else 1)
     found = look(settings, opener(settings))
     age = found.age_seconds
     if found.newest_restorable is None or age is None:
@@ -59,12 +66,12 @@ def status() -> None:
         else f"{found.lag_bytes:,} bytes not in the store"
     )
     typer.echo(f"WAL: {found.segments} segments in the store, {lag}")
-    is_received = found.slot.holder_pid is not None
-    slot = "in use" if is_received else "not in use: no receiver runs" if found.slot.exists else "missing"
+    is_alive = found.slot.holder_pid is not None
+    slot = "in use" if is_alive else "not in use: no receiver runs" if found.slot.exists else "missing"
     typer.echo(f"slot: {slot}; the server keeps {found.slot.retained_bytes:,} bytes for it")
     if found.spool_bytes is not None:
         typer.echo(f"spool: {found.spool_bytes:,} bytes")
     for gap in found.gaps:
         typer.echo(f"gap: {gap}{'' if gap in found.open_gaps else ' (a later backup bridges it)'}")
-    if found.open_gaps or not is_received or age is None or age > RPO.total_seconds():
+    if found.open_gaps or not is_alive or age is None or age > RPO.total_seconds():
         raise typer.Exit(1)

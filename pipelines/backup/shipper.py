@@ -106,6 +106,8 @@ class Shipper:
         some is shipped, and the next pass does the rest.
         """
         self._know()
+        # read before the files are: what comes while they are shipped is the next pass's
+        sample = self._samples.newest()
         segments = partials = 0
         for run in self._spool.runs():
             files = self._spool.files(run)
@@ -119,13 +121,13 @@ class Shipper:
                     elif not file.is_partial:
                         segments += self._ship_segment(file)
                     elif is_due or not is_live:
-                        partials += self._ship_partial(file, is_live)
+                        partials += self._ship_partial(file, sample if is_live else None)
                     if not is_live:
                         file.path.unlink(missing_ok=True)
             if not is_live:
                 self._spool.forget_if_empty(run)
         if is_due:
-            self._cover()
+            self._cover(sample)
         return Shipped(segments, partials, self.covered)
 
     def _know(self) -> None:
@@ -159,11 +161,11 @@ class Shipper:
         file.path.unlink()
         return int(is_new)
 
-    def _ship_partial(self, file: SpoolFile, is_live: bool) -> int:
+    def _ship_partial(self, file: SpoolFile, sample: Sample | None) -> int:
         key = (file.timeline, file.segment)
         if key in self._segments:
             return 0
-        sample = self._samples.newest(file.timeline) if is_live else None
+        sample = sample if sample and sample.timeline == file.timeline else None
         data = file.path.read_bytes()
         start = segment_number(file.segment, len(data)) * len(data)
         valid = received_bytes(data)
@@ -229,9 +231,8 @@ class Shipper:
         # a backup carries its own WAL; what begins after it has to be received
         return -(-newest[0].stop_lsn // size) if newest else None
 
-    def _cover(self) -> None:
+    def _cover(self, sample: Sample | None) -> None:
         """Say until when every commit is in the store, if that is later than what was said."""
-        sample = self._samples.newest()
         if sample is None or (
             self.covered and (self.covered.timeline, self.covered.at) == (sample.timeline, sample.at)
         ):

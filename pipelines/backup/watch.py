@@ -64,6 +64,12 @@ def look(settings: Settings, opener: Opener) -> WalState:
     )
 
 
+def is_received(settings: Settings) -> bool:
+    """Whether the server sends WAL to a receiver now."""
+    with setup.backup_database(settings) as database, SlotSession(database) as session:
+        return session.look()[1].holder_pid is not None
+
+
 def open_gaps(inventory: Inventory, records: Sequence[BackupRecord]) -> list[Gap]:
     """What is missing behind the newest backup, which brings its own WAL along. Pure."""
     if not records:
