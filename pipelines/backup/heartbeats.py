@@ -67,8 +67,8 @@ class Heart:
         ]
         if last and (not fresh or (fresh[0].beat, fresh[0].prev_hash) != (last.beat + 1, last.hash)):
             raise HeartbeatsDivergeError(
-                f"heartbeat {last.beat} is in the store and the database does not go on from it: it lost heartbeats, "
-                "or they were changed. Compare longbox.heartbeats with the objects under heartbeats/; see docs/runbooks/"
+                f"heartbeat {last.beat} is in the store and the database does not go on from it: it lost some, "
+                "or they were changed. Compare the table with the objects under heartbeats/; see docs/runbooks/"
             )
         for hour in sorted({layout.heartbeats(timeline, one.at) for one in fresh}):
             self._add(hour, [one for one in fresh if layout.heartbeats(timeline, one.at) == hour])

@@ -187,7 +187,7 @@ class WalFeeder:
         if stored is None:
             (self._folder / f"{name}.absent").touch()
             return
-        data = self._archive.read(stored, self._opener)
+        data = self._archive.read_current(stored, self._opener)
         fresh = self._folder / f"coming-{name}"
         fresh.write_bytes(data)
         fresh.chmod(0o600)

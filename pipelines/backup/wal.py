@@ -8,7 +8,7 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
@@ -53,14 +53,17 @@ class Inventory:
     superseded: tuple[str, ...] = ()  # partials of segments that are there whole, or shorter than another
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
-        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
-        held = sorted(
-            segment_number(name, self.segment_bytes)
-            for line, name in [*self.segments, *self.partials]
-            if line == timeline
-        )
+        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline.
+
+        A partial one counts as the last of all only: in the middle its rest is missing.
+        """
         start = from_lsn // self.segment_bytes
-        held = [number for number in held if number >= start]
+        held = self._numbers(self.segments, timeline, start)
+        held += [
+            number
+            for number in self._numbers(self.partials, timeline, start)[-1:]
+            if number > max(held, default=-1)
+        ]
         if not held:
             return []
         found, wanted = [], start if from_lsn else held[0]
@@ -70,6 +73,10 @@ class Inventory:
                 found.append(Gap(timeline, *ends))
             wanted = max(wanted, number + 1)
         return found
+
+    def _numbers(self, keys: Iterable[tuple[int, str]], timeline: int, start: int) -> list[int]:
+        numbers = (segment_number(name, self.segment_bytes) for line, name in keys if line == timeline)
+        return sorted(number for number in numbers if number >= start)
 
     def end_lsn(self, timeline: int, from_lsn: int) -> int:
         """Where WAL without a gap from `from_lsn` on ends; `from_lsn` itself if its segment is not there."""
@@ -206,6 +213,18 @@ class WalArchive:
         if wal is not None and wal.valid_bytes is not None:
             return plain.ljust(self.segment_bytes, b"\0")
         return plain
+
+    def read_current(self, name: str, opener: Opener) -> bytes:
+        """As `read`; a partial segment that the receiver replaced meanwhile is read as what replaced it."""
+        wal = layout.parse_wal(name)
+        while True:
+            try:
+                return self.read(name, opener)
+            except DamagedError:
+                current = self.inventory().object_of(wal.timeline, wal.segment) if wal else None
+                if wal is None or wal.valid_bytes is None or current in (None, name):
+                    raise
+                name = str(current)
 
     def _put(
         self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()

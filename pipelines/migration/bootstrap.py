@@ -153,7 +153,7 @@ def _welcome(connection: AnyConnection, report: Callable[[str], None]) -> None:
 
 
 def _let_backups_replicate(connection: AnyConnection, report: Callable[[str], None]) -> None:
-    """Give `longbox_backup` what WAL slots need, where this user may; backups are wanted, migrations do not need them."""
+    """Give `longbox_backup` what slots need, where this user may; migrations themselves do not need it."""
     if _one(connection, "backup_may_replicate"):
         return
     try:

@@ -174,9 +174,10 @@ def test_a_receiver_killed_at_any_step_loses_nothing_and_the_next_one_completes(
     writing = threading.Event()
 
     def write() -> None:
-        while not writing.wait(0.1):
+        is_whole = step in ("before", "after")
+        while not writing.wait(1.0 if is_whole else 0.1):
             cluster.write(200)
-            if step in ("before", "after"):
+            if is_whole:
                 cluster.run("SELECT pg_switch_wal()")
 
     writer = threading.Thread(target=write)
@@ -353,10 +354,10 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
         cluster.write()
         wait_covered(backups)
     assert run.errors == []
-    with pytest.raises(RestoreRefusedError, match="cannot be reached: WAL after .* is missing"):
+    with pytest.raises(RestoreRefusedError, match=r"cannot be reached: WAL after .* is missing"):
         backups.restore(to=lost + dt.timedelta(milliseconds=1))
     faults = verify_wal(backups.repository, backups.opener, backups.engine.backups())[0]
-    assert [str(fault).split(" of timeline")[0] for fault in faults] == [gap.split(" of timeline")[0]]
+    assert len(faults) == 1 and gap.split(" of timeline")[0] in str(faults[0])
     assert backups.restored_truth() == cluster.truth()
 
 
