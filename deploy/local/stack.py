@@ -186,7 +186,7 @@ class Stack:
             return
         started = time.monotonic()
         child, part = self._new_wal_receiver(), Part(wal.NAME, "")
-        self._started(part, child, wal.STOP_STEPS)
+        self._started(part, child, wal.STOP_STEPS, whole_group=True)
         if wal.wait_receiving(child, Settings.load(self.environ).backup_postgres_url):
             self._ready(part, started)
         else:

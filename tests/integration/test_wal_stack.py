@@ -70,9 +70,11 @@ def test_the_receiver_comes_and_goes_with_the_stack_and_what_it_ships_is_restore
 
         first = receiver(stack)
         assert first is not None
-        first.signal(signal.SIGKILL)
+        first.signal(signal.SIGKILL, whole_group=True)
         assert wait_until(lambda: None if first.is_alive() else True, seconds=20)
         assert wait_until(lambda: revived(stack, first), seconds=60, poll_seconds=0.2)
+        # until then the slot is in use by what the killed one left
+        assert wait_until(lambda: True if has_begun_again(stack) else None, seconds=60), tail_of(stack)
         wait_received(stack)
 
         second = longbox(stack, "wal", "receive")
@@ -104,6 +106,11 @@ def test_the_receiver_comes_and_goes_with_the_stack_and_what_it_ships_is_restore
     request = RestoreRequest(scratch, is_durable=False)
     restore(repository, request, setup.opener(settings), check=check)
     assert said == [entries]
+
+
+def has_begun_again(stack: Stack) -> bool:
+    _, _, after = tail_of(stack).partition("ended 1 pg_receivewal that a killed receiver left")
+    return "receiving WAL of cluster" in after
 
 
 def revived(stack: Stack, first: ProcessId) -> bool | None:
