@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -31,6 +32,9 @@ from resources.settings import Settings
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
+# machines are slow at times: an example that takes long is no fault
+hypothesis.settings.register_profile("longbox", deadline=None)
+hypothesis.settings.load_profile("longbox")
 _numbers = itertools.count(1)
 
 
