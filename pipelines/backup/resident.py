@@ -29,6 +29,8 @@ from resources.settings import Settings
 
 Say = Callable[[str], None]
 Open = Callable[[str], Repository]
+_NO_HEART_SECONDS = 1.0
+_TRIM_BEATS = 1440  # once a day
 
 
 @dataclass(frozen=True)
@@ -163,29 +165,39 @@ class Resident:
 
     def _beat(self, stop: threading.Event) -> None:
         failing = _Failing("heartbeats", self._say, self._notifier)
-        heart: Heart | None = None
         wait, beats = 0.0, 0
         with contextlib.ExitStack() as close:
+            heart: Heart | None = None
             while not stop.wait(wait):
-                wait = self._pace.beat
-                if self._receiver is None or self._receiver.source is None:
-                    wait = self._pace.tick
-                    continue
                 try:
+                    heart = heart or self._heart(close)
+                    wait = self._pace.beat if heart else min(self._pace.beat, _NO_HEART_SECONDS)
                     if heart is None:
-                        database = close.enter_context(routine.platform_database(self._settings))
-                        if database is None:
-                            continue
-                        heart = Heart(database, self._open(self._receiver.source.system_identifier))
+                        continue
                     heart.beat()
+                    if beats % _TRIM_BEATS == 0 and (gone := heart.trim()):
+                        self._write_ledger(
+                            "trim heartbeats", "heartbeats are kept for 21 days", {"rows": gone}
+                        )
                     beats += 1
-                    if beats % 60 == 1:
-                        heart.trim()
                     failing.is_well()
+                except HeartbeatsDivergeError as error:
+                    wait = self._pace.beat
+                    failing.tell(str(error), is_urgent=True)
                 except LongboxError as error:
-                    if not isinstance(error, HeartbeatsDivergeError):
-                        wait = min(self._pace.beat, failing.wait_seconds(self._pace.longest_wait))
+                    wait = min(self._pace.beat, failing.wait_seconds(self._pace.longest_wait))
                     failing.tell(str(error))
+
+    def _heart(self, close: contextlib.ExitStack) -> Heart | None:
+        """Over the platform's database; None while the server was not reached, or is not migrated."""
+        if self._receiver is None or self._receiver.source is None:
+            return None
+        with contextlib.ExitStack() as trying:
+            database = trying.enter_context(routine.platform_database(self._settings))
+            if database is None:
+                return None
+            close.push(trying.pop_all())
+            return Heart(database, self._open(self._receiver.source.system_identifier))
 
     def _bridge(self, stop: threading.Event) -> None:
         failing = _Failing("a full backup is due", self._say, self._notifier)
@@ -264,13 +276,13 @@ class _Failing:
         self._failures = min(self._failures + 1, 12)
         return float(min(longest, 0.25 * 2**self._failures))
 
-    def tell(self, text: str) -> None:
-        """Say it once; alert at the third time, when it is no blip any more."""
+    def tell(self, text: str, *, is_urgent: bool = False) -> None:
+        """Say it once; alert at the third time, when it is no blip any more, or at once."""
         first = text.split(";")[0]
         if first != self._told:
             self._say(f"{self._title}: {text}; trying again")
         self._told = first
-        if self._failures >= 3:
+        if self._failures >= 3 or is_urgent:
             self._notifier.send(Alert(f"wal:{self._title}", self._title, text))
 
     def is_well(self) -> None:

@@ -1,93 +1,50 @@
 """The WAL receiver on a real server: what was committed a moment ago is restored, whatever was killed or cut before."""
 
-import contextlib
 import datetime as dt
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 
 from deploy.local.ports import choose
 from deploy.local.processes import wait_until
-from pipelines.backup.drill import Moment
-from pipelines.backup.errors import ReceiverRunningError, RestoreRefusedError
-from pipelines.backup.heartbeats import HeartbeatJudge
+from pipelines.backup import layout
+from pipelines.backup.errors import ReceiverRunningError, RestoreRefusedError, TimelineTakenError
+from pipelines.backup.heartbeats import lineage
 from pipelines.backup.planning import window
-from pipelines.backup.receiver import Bounds
-from pipelines.backup.resident import Pace, Resident
+from pipelines.backup.postgres import PostgresEngine
+from pipelines.backup.sealed import recovery_lock
+from pipelines.backup.shipper import Samples, Shipper
 from pipelines.backup.slot import SLOT
+from pipelines.backup.spool import Spool, new_run_name
 from pipelines.backup.verify import verify_wal
 from pipelines.backup.wal import WalArchive
 from pipelines.migration import migrate
+from resources.database import Database
 from resources.errors import ObjectStoreError, ObjectStoreUnavailableError, UserError
-from resources.notifier import Alert, Notifier
 from resources.object_store import ObjectStore
 from resources.restored_server import stop_left_over
-from resources.settings import PROJECT_ROOT, Settings
+from resources.settings import PROJECT_ROOT
 from tests.backup_cluster import Backups, Cluster, one_value, truth
 from tests.conftest import with_database
-from tests.proxy import proxy_for
-
-PACE = Pace(
-    tick=0.05, ship=0.2, beat=0.5, longest_wait=0.5, bridge=0.2, bounds=Bounds(longest_wait_seconds=0.5)
+from tests.faults.wal_support import (
+    PACE,
+    completes,
+    judged,
+    moved,
+    received,
+    receiving,
+    settings_of,
+    wait_beating,
+    wait_covered,
+    whole,
 )
-
-
-@dataclass
-class Running:
-    """A receiver on a thread of the test, and what it said."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    said: list[str] = field(default_factory=list)
-    alerts: list[Alert] = field(default_factory=list)
-    errors: list[BaseException] = field(default_factory=list)
-    resident: Resident | None = None
-
-    def has_said(self, text: str) -> bool:
-        return any(text in line for line in self.said)
-
-
-def settings_of(backups: Backups, folder: Path, **changed: str) -> Settings:
-    return Settings.load(
-        {
-            "LONGBOX_HOME": str(folder / "home"),
-            "LONGBOX_POSTGRES_URL": backups.cluster.url,
-            "LONGBOX_OBJECT_STORE": backups.repository.store.url,
-            "LONGBOX_BACKUP_KEYS": str(folder / "server.json"),
-            "LONGBOX_BACKUP_RECOVERY_KEYS": str(folder / "recovery.json"),
-            **changed,
-        }
-    )
-
-
-@contextlib.contextmanager
-def receiving(settings: Settings, backups: Backups, pace: Pace = PACE) -> Iterator[Running]:
-    """A receiver, stopped at the end of the block as SIGTERM does."""
-    run = Running()
-    notifier = Notifier(("test://",), deliver=lambda _, alert: run.alerts.append(alert) is None)
-    run.resident = Resident(settings, run.said.append, notifier, pace, lambda _: backups.repository)
-
-    def work() -> None:
-        assert run.resident is not None
-        try:
-            run.resident.run(run.stop)
-        except BaseException as error:
-            run.errors.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield run
-    finally:
-        run.stop.set()
-        thread.join(60)
-        assert not thread.is_alive()
+from tests.proxy import proxy_for
 
 
 @pytest.fixture
@@ -97,18 +54,6 @@ def clean(cluster: Cluster) -> Iterator[None]:
     cluster.run(drop)
     yield
     cluster.run(drop)
-
-
-def wait_covered(backups: Backups) -> None:
-    """Until the store holds every commit of before this call."""
-    at = backups.cluster.now()
-    archive = WalArchive(backups.repository)
-
-    def covered() -> bool | None:
-        found = archive.covered()
-        return True if found and found.at >= at else None
-
-    assert wait_until(covered, seconds=30), f"{at} was not covered: {archive.covered()}"
 
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -133,26 +78,6 @@ def test_rows_committed_a_moment_ago_are_restored_and_any_moment_in_between(back
     assert [path for path in settings.wal_spool.rglob("*") if path.is_file()] == [
         settings.wal_spool / "receiver"
     ]
-
-
-def whole(backups: Backups, settings: Settings) -> None:
-    """No row lost, nothing missing, nothing waiting: the newest moment restored is what the server holds."""
-    inventory = WalArchive(backups.repository).inventory()
-    assert [gap for timeline in inventory.timelines for gap in inventory.gaps(timeline)] == []
-    assert verify_wal(backups.repository, backups.opener, backups.engine.backups())[0] == []
-    assert backups.restored_truth() == backups.cluster.truth()
-
-
-def completes(backups: Backups, settings: Settings) -> None:
-    """Running again completes; then nothing is lost."""
-    with receiving(settings, backups) as run:
-        backups.cluster.write()
-        wait_covered(backups)
-    assert run.errors == []
-    assert [path for path in settings.wal_spool.rglob("*") if path.is_file()] == [
-        settings.wal_spool / "receiver"
-    ]
-    whole(backups, settings)
 
 
 @pytest.mark.parametrize("step", ["covered", "before", "after", "replace"])
@@ -281,11 +206,6 @@ def test_a_full_spool_pauses_receiving_and_goes_on_when_the_store_takes_wal_agai
     completes(backups, settings)
 
 
-def received(backups: Backups) -> object:
-    """The server's process that sends WAL."""
-    return backups.cluster.value(f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{SLOT}'")
-
-
 @pytest.fixture
 def platform_url(cluster: Cluster) -> Iterator[str]:
     """A database with the platform's tables in the cluster."""
@@ -324,9 +244,7 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
         acts = "SELECT array_agg(DISTINCT act) FROM longbox.ledger WHERE act IN ('drop wal slot', 'backup')"
         assert one_value(platform_url, acts) == ["backup", "drop wal slot"]
         assert backups.restored_truth() == cluster.truth()
-        beats = HeartbeatJudge(backups.repository, "longbox_received")
-        now = cluster.now()
-        found = beats.judge(lambda _: psycopg.connect(platform_url, autocommit=True), Moment(now, now))
+        found = judged(backups, platform_url, cluster.now())
         assert found.compared > 0 and found.faults == ()
     assert run.errors == []
     assert list(settings.wal_spool.rglob("backup-due.json")) == []
@@ -379,8 +297,13 @@ def test_a_second_receiver_says_so_and_ends_and_the_first_goes_on(backups: Backu
     assert run.errors == []
 
 
-def test_a_restored_and_promoted_server_is_followed_on_its_timeline(backups: Backups, tmp_path: Path):
-    cluster, settings = backups.cluster, settings_of(backups, tmp_path)
+def test_a_restored_and_promoted_server_is_followed_on_its_timeline(
+    backups: Backups, tmp_path: Path, platform_url: str
+):
+    cluster = backups.cluster
+    settings = settings_of(
+        backups, tmp_path, LONGBOX_POSTGRES_URL=platform_url, LONGBOX_BACKUP_POSTGRES_URL=cluster.url
+    )
     with receiving(settings, backups):
         wait_covered(backups)
         backups.engine.back_up("full")
@@ -397,9 +320,13 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(backups: Bac
         assert truth(url) == expected
         successor = replace(backups, cluster=replace(cluster, url=url, data=result.into / "data"))
         successor.cluster.write()
-        again = settings_of(successor, tmp_path)
+        followed = moved(platform_url, port)
+        again = settings_of(
+            successor, tmp_path, LONGBOX_POSTGRES_URL=followed, LONGBOX_BACKUP_POSTGRES_URL=url
+        )
         with receiving(again, successor) as run:
             wait_covered(successor)
+            wait_beating(followed)
             successor.cluster.write()
             successor.cluster.run("SELECT pg_switch_wal()")
             successor.cluster.write()
@@ -411,10 +338,52 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(backups: Bac
         record = backups.engine.backups()[-1]
         assert backups.restore(backup_id=record.backup_id).recovered.timeline == 3  # a number that nobody has
         completes(successor, again)
+        # heartbeats that the recovery left behind are in the store still, and are not missed
+        now = successor.cluster.now()
+        found = judged(backups, followed, now)
+        assert found.compared > 1 and found.faults == ()
+        assert len({one.timeline for one in lineage(backups.repository)[0]}) == 2
     finally:
         stop_left_over(result.into / "data")
 
 
-def moved(url: str, port: int) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))
+def test_a_timeline_of_another_promoted_copy_is_told_and_nothing_is_overwritten(
+    backups: Backups, tmp_path: Path
+):
+    archive = WalArchive(backups.repository)
+    ours, theirs = (
+        b"1\t0/5000000\tno recovery target specified\n",
+        b"1\t0/6000000\tno recovery target specified\n",
+    )
+    archive.put_history(recovery_lock(backups.server_keys), 2, ours)
+    stored = backups.path_of(layout.history(2)).read_bytes()
+    spool = Spool(tmp_path / "spool", backups.cluster.system)
+    run = spool.make_run(new_run_name())
+    shipper = Shipper(spool, archive, lambda: backups.server_keys, Samples(), lambda gap: None)
+    (run / "00000002.history").write_bytes(theirs)
+    with pytest.raises(TimelineTakenError, match="another timeline 2 already"):
+        shipper.ship(is_due=True)
+    assert backups.path_of(layout.history(2)).read_bytes() == stored
+    assert (run / "00000002.history").exists()
+    (run / "00000002.history").write_bytes(ours)
+    shipper.ship(is_due=True)
+    assert spool.runs() == []
+
+
+def test_a_login_that_may_replicate_and_is_no_superuser_is_enough(backups: Backups, tmp_path: Path):
+    cluster = backups.cluster
+    cluster.run("CREATE ROLE keeper LOGIN REPLICATION PASSWORD 'kept' IN ROLE pg_monitor")
+    try:
+        parts = urlsplit(cluster.url)
+        url = urlunsplit(parts._replace(netloc=f"keeper:kept@{parts.hostname}:{parts.port}"))
+        settings = settings_of(backups, tmp_path, LONGBOX_BACKUP_POSTGRES_URL=url)
+        with receiving(settings, backups) as run:
+            wait_covered(backups)
+            keys = backups.server_keys, backups.recovery_keys
+            PostgresEngine(Database(url, role=None), url, backups.repository, *keys).back_up("full")
+            cluster.write()
+            wait_covered(backups)
+        assert run.errors == []
+        whole(backups, settings)
+    finally:
+        cluster.run("DROP ROLE keeper")

@@ -2,7 +2,7 @@
 
     python -m tests.faults.wal_process HOME URL STORE KEYS STEP
 STEP: `covered` (goes on receiving), `before` or `after` (the put of a whole segment; its file is still in the spool),
-`replace` (a longer partial is there, the shorter one not yet gone), `history`.
+`replace` (a longer partial is there, the shorter one not yet gone).
 """
 
 import sys
@@ -16,7 +16,7 @@ from pipelines.backup.resident import Resident
 from resources.notifier import Notifier
 from resources.settings import Settings
 from tests.faults.backup_process import wait_to_be_killed
-from tests.faults.test_wal_receiver import PACE
+from tests.faults.wal_support import PACE
 
 
 class StoppingRepository(Repository):

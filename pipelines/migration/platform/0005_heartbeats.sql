@@ -68,6 +68,7 @@ CREATE FUNCTION longbox.trim_heartbeats() RETURNS bigint LANGUAGE sql SECURITY D
   SELECT count(*) FROM gone
 $$;
 COMMENT ON FUNCTION longbox.trim_heartbeats() IS 'Removes heartbeats older than 21 days, oldest first; the store still has their hashes. Returns how many';
+REVOKE EXECUTE ON FUNCTION longbox.trim_heartbeats() FROM PUBLIC, longbox_reader;
 
 CREATE FUNCTION longbox.heartbeat_faults() RETURNS TABLE (beat bigint, fault text) LANGUAGE sql STABLE AS $$
   SELECT place, CASE
