@@ -185,7 +185,8 @@ class Stack:
         if settings.given_postgres_url and not settings.given_backup_postgres_url:
             return
         started = time.monotonic()
-        child, part = self._new_wal_receiver(), Part(wal.NAME, "")
+        # its health is the slot's: it may come later, and goes on when it was killed
+        child, part = self._new_wal_receiver(), Part(wal.NAME, is_ready=True)
         self._started(part, child, wal.STOP_STEPS, whole_group=True)
         if wal.wait_receiving(child, Settings.load(self.environ).backup_postgres_url):
             self._ready(part, started)
@@ -204,7 +205,7 @@ class Stack:
             if child.name == wal.NAME and child.exit_code() is not None and is_due:
                 fresh = self._new_wal_receiver()
                 self._children[place] = (fresh, steps, whole_group)
-                known = next((p for p in self.state.parts if p.name == wal.NAME), Part(wal.NAME, ""))
+                known = next(p for p in self.state.parts if p.name == wal.NAME)
                 self._set(self.state.with_part(replace(known, process=fresh.id)))
                 self._report(f"{wal.NAME} had ended with exit code {child.exit_code()} and is started anew")
 

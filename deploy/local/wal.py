@@ -31,10 +31,15 @@ def start_receiver(home: Home, env: Mapping[str, str]) -> Child:
 def wait_receiving(child: Child, url: str) -> bool:
     """Wait until the server sends it WAL; False if that does not happen in time."""
 
-    def is_received() -> bool | None:
-        with contextlib.suppress(psycopg.Error), psycopg.connect(url, connect_timeout=5) as connection:
-            row = connection.execute(_RECEIVED, (SLOT,)).fetchone()
-            return True if row and row[0] else None
-        return None
+    found = wait_until(
+        lambda: is_received(url) or None, seconds=_READY_SECONDS, child=child, poll_seconds=0.1
+    )
+    return bool(found)
 
-    return bool(wait_until(is_received, seconds=_READY_SECONDS, child=child, poll_seconds=0.1))
+
+def is_received(url: str) -> bool:
+    """Whether the server at `url` sends WAL to a receiver."""
+    with contextlib.suppress(psycopg.Error), psycopg.connect(url, connect_timeout=5) as connection:
+        row = connection.execute(_RECEIVED, (SLOT,)).fetchone()
+        return bool(row and row[0])
+    return False

@@ -92,6 +92,7 @@ def test_the_receiver_comes_and_goes_with_the_stack_and_what_it_ships_is_restore
         assert checks == {"within_rpo": True, "no_gaps": True, "slot_alive": True}
         status = longbox(stack, "wal", "status")
         assert (status.returncode, "newest restorable moment: 2" in status.stdout) == (0, True), status
+        assert '"part": "WAL receiver"' in longbox(stack, "status", "--json").stdout
         last = receiver(stack)
     assert last is not None and not last.is_alive()
     assert [path.name for path in settings.wal_spool.rglob("*") if path.is_file()] == ["receiver"]
