@@ -184,7 +184,9 @@ class Stack:
         settings = self.settings
         if settings.given_postgres_url and not settings.given_backup_postgres_url:
             return
-        started = time.monotonic()
+        from pipelines.backup.setup import key_warning  # heavy, and wanted here only
+
+        started, had_keys = time.monotonic(), settings.backup_recovery_keys.exists()
         # its health is the slot's: it may come later, and goes on when it was killed
         child, part = self._new_wal_receiver(), Part(wal.NAME, is_ready=True)
         self._started(part, child, wal.STOP_STEPS, whole_group=True)
@@ -194,6 +196,8 @@ class Stack:
             self._report(
                 f"{wal.NAME} is not ready; it is tried again, see {child.log}:\n{tail(child.log, 5)}"
             )
+        if not had_keys and settings.backup_recovery_keys.exists():
+            self._report(key_warning(settings.backup_recovery_keys))
 
     def _new_wal_receiver(self) -> Child:
         self._wal_started_at = time.monotonic()
