@@ -31,14 +31,18 @@ _ALIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 _SQL = Queries.of("pipelines.backup")
-# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file.
+# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file. A file that went while it
+# was copied had been passed, and is wanted again at the end of recovery: it is fetched anew.
 _SCRIPT = """#!/bin/sh
 cd -- "{folder}" || exit 126
 case "$2" in /*) target="$2" ;; *) target="{data}/$2" ;; esac
 printf '%s' "$1" > ask.new && mv ask.new ask || exit 126
 turns=0
 while [ ! -e stopped ]; do
-  if [ -e "$1" ]; then cp -- "$1" "$target" && exit 0; exit 126; fi
+  if [ -e "$1" ]; then
+    cp -- "$1" "$target" && exit 0
+    [ -e "$1" ] && exit 126
+  fi
   [ -e "$1.absent" ] && exit 1
   turns=$((turns + 1))
   if [ $((turns % 500)) -eq 0 ] && [ -z "$(find alive -mmin -1 2>/dev/null)" ]; then exit 126; fi
