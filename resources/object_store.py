@@ -76,7 +76,14 @@ class ObjectStore:
             return cls._local(Path(unquote(parts.path)), url)
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
-            return cls(from_url(url, client_options={"allow_http": True}, retry_config=retry), url)
+            opened = from_url(
+                url,
+                # a bucket with Object Lock takes nothing without; the hash is computed for the signature anyway
+                config={"checksum_algorithm": "SHA256"},
+                client_options={"allow_http": True},
+                retry_config=retry,
+            )
+            return cls(opened, url)
         return cls(from_url(url, retry_config=retry), url)
 
     @classmethod
@@ -162,6 +169,20 @@ class ObjectStore:
             obstore.put(self._store, path, data)
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
+
+    def settle(self, path: str) -> None:
+        """See that an object survives a loss of power: a local store leaves that to the kernel, others promise it."""
+        if self._folder is None:
+            return
+        for place in (self._folder / path, (self._folder / path).parent):
+            try:
+                handle = os.open(place, os.O_RDONLY)
+            except OSError as error:
+                raise ObjectStoreError(f"{place} cannot be synced to disk: {error.strerror}") from error
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def delete(self, path: str) -> None:
         """Remove `path`; absent is fine."""

@@ -31,14 +31,18 @@ _ALIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 _SQL = Queries.of("pipelines.backup")
-# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file.
+# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file. A file that went while it
+# was copied had been passed, and is wanted again at the end of recovery: it is fetched anew.
 _SCRIPT = """#!/bin/sh
 cd -- "{folder}" || exit 126
 case "$2" in /*) target="$2" ;; *) target="{data}/$2" ;; esac
 printf '%s' "$1" > ask.new && mv ask.new ask || exit 126
 turns=0
 while [ ! -e stopped ]; do
-  if [ -e "$1" ]; then cp -- "$1" "$target" && exit 0; exit 126; fi
+  if [ -e "$1" ]; then
+    cp -- "$1" "$target" && exit 0
+    [ -e "$1" ] && exit 126
+  fi
   [ -e "$1.absent" ] && exit 1
   turns=$((turns + 1))
   if [ $((turns % 500)) -eq 0 ] && [ -z "$(find alive -mmin -1 2>/dev/null)" ]; then exit 126; fi
@@ -100,7 +104,7 @@ class WalFeeder:
         self._thread = threading.Thread(target=self._run, name="longbox-wal-feeder", daemon=True)
         self._coming: dict[str, Future[None]] = {}
         self._last = ""
-        self.error: LongboxError | None = None
+        self.error: LongboxError | OSError | None = None
         self.fed = 0
 
     def __enter__(self) -> "WalFeeder":
@@ -132,7 +136,7 @@ class WalFeeder:
                     alive_until = time.monotonic() + _ALIVE_SECONDS
                 try:
                     self._answer(pool, self._asked())
-                except LongboxError as error:
+                except (LongboxError, OSError) as error:
                     self.error = error
                     (self._folder / "stopped").touch()
                     return
@@ -187,7 +191,7 @@ class WalFeeder:
         if stored is None:
             (self._folder / f"{name}.absent").touch()
             return
-        data = self._archive.read(stored, self._opener)
+        data = self._archive.read_current(stored, self._opener)
         fresh = self._folder / f"coming-{name}"
         fresh.write_bytes(data)
         fresh.chmod(0o600)
@@ -266,7 +270,7 @@ def _is_promoted(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return bool(row and row[0])
 
 
-def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError:
+def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError | OSError:
     if feeder.error is not None:
         return feeder.error
     return RestoreFailedError(f"backup {job.record.backup_id} was laid out, but did not recover: {error}")

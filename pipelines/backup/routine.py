@@ -15,6 +15,7 @@ from pipelines.backup.copies import CopyResult, copy_repository
 from pipelines.backup.drill import Drill, DrillResult, Judge
 from pipelines.backup.engine import Report, quiet
 from pipelines.backup.errors import BackupError, BaseUnusableError
+from pipelines.backup.heartbeats import HeartbeatJudge, expire_heartbeats
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import BackupRecord, Kind, Verification
 from pipelines.backup.planning import Window, window
@@ -112,10 +113,18 @@ def read_back_all(
 ) -> list[verify.RepositoryReport]:
     """Read every object of the store and of each copy back. Faults are in the reports, not raised."""
     whole, keys = open_own(settings, database), setup.opener(settings)
-    reports = [
-        verify.verify_repository(whole.only(store), keys, keys.has("recovery")) for store in whole.stores
-    ]
     ledger = Ledger(database, whole.system_identifier, run_id)
+    named = _ledgered(database, whole, ledger)
+    reports = [
+        verify.verify_repository(
+            # a copy may be some hours behind what the ledger names; what is brought there is compared then
+            whole.only(store),
+            keys,
+            keys.has("recovery"),
+            named=named if store is whole.store else {},
+        )
+        for store in whole.stores
+    ]
     for report in reports:
         proof = {
             "store": report.store,
@@ -126,6 +135,19 @@ def read_back_all(
         }
         ledger.write("verify backups", "backups are read back every week", proof)
     return reports
+
+
+def _ledgered(database: Database, repository: Repository, ledger: Ledger) -> dict[str, str]:
+    """What the ledger names and what did not expire, with digests.
+
+    Only since the oldest backup of this store: the ledger also knows of the store that was used before.
+    """
+    records = repository.records().sound
+    if not records:
+        return {}
+    with database.session() as connection:
+        found = truth.named_objects(connection, ledger.relation, repository.store.url)
+    return {name: digest for name, digest in found.items() if layout.moment_of(name) >= records[0].started_at}
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:
@@ -178,6 +200,8 @@ def _expire_witnesses(one: Repository, ledger: Ledger) -> None:
         ledger.write("expire witnesses", "no backup is as old", proof, len(old))
     for name in old:
         one.delete(name)
+    if records:
+        expire_heartbeats(one, records[0].started_at)
 
 
 def run_drill(
@@ -188,11 +212,13 @@ def run_drill(
     run_id: str | None = None,
     seed: int | None = None,
 ) -> DrillResult:
-    """Restore a random moment and compare it with its truth; see `Drill.run`."""
+    """Restore a random moment and compare it with its truth, heartbeats among it; see `Drill.run`."""
     repository = open_own(settings, database)
     ledger = Ledger(database, repository.system_identifier, run_id)
+    with database.connection() as connection:
+        beats = HeartbeatJudge(repository, connection.info.dbname)
     place = drill_folder(settings)
-    return Drill(database, repository, setup.opener(settings), place, ledger, tuple(judges)).run(seed)
+    return Drill(database, repository, setup.opener(settings), place, ledger, (*judges, beats)).run(seed)
 
 
 def open_own(settings: Settings, database: Database) -> Repository:

@@ -7,7 +7,8 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
@@ -17,6 +18,7 @@ from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
 
 SEGMENT_BYTES = 16 << 20
+_LISTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,20 @@ class Inventory:
     partials: dict[tuple[int, str], layout.WalName] = field(default_factory=dict)
     histories: dict[int, str] = field(default_factory=dict)
     superseded: tuple[str, ...] = ()  # partials of segments that are there whole, or shorter than another
+    covered: Covered | None = None  # read before the names were: all that it speaks of has to be among them
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
-        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
-        held = sorted(
-            segment_number(name, self.segment_bytes)
-            for line, name in [*self.segments, *self.partials]
-            if line == timeline
-        )
+        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline.
+
+        A partial one counts as the last of all only: in the middle its rest is missing.
+        """
         start = from_lsn // self.segment_bytes
-        held = [number for number in held if number >= start]
+        held = self._numbers(self.segments, timeline, start)
+        held += [
+            number
+            for number in self._numbers(self.partials, timeline, start)[-1:]
+            if number > max(held, default=-1)
+        ]
         if not held:
             return []
         found, wanted = [], start if from_lsn else held[0]
@@ -67,8 +73,16 @@ class Inventory:
             if number > wanted:
                 ends = (segment_name(timeline, n, self.segment_bytes) for n in (wanted, number - 1))
                 found.append(Gap(timeline, *ends))
+            key = (timeline, segment_name(timeline, number, self.segment_bytes))
+            # what follows a segment that is there in part alone lies beyond a gap
+            if key not in self.segments and number < held[-1]:
+                found.append(Gap(timeline, key[1], key[1]))
             wanted = max(wanted, number + 1)
         return found
+
+    def _numbers(self, keys: Iterable[tuple[int, str]], timeline: int, start: int) -> list[int]:
+        numbers = (segment_number(name, self.segment_bytes) for line, name in keys if line == timeline)
+        return sorted(number for number in numbers if number >= start)
 
     def end_lsn(self, timeline: int, from_lsn: int) -> int:
         """Where WAL without a gap from `from_lsn` on ends; `from_lsn` itself if its segment is not there."""
@@ -101,6 +115,17 @@ class Inventory:
         held = partial.valid_bytes or 0 if partial else self.segment_bytes
         return segment_number(segment, self.segment_bytes) * self.segment_bytes + held
 
+    def end(self, timeline: int) -> int:
+        """The LSN at which the last WAL of a timeline ends, 0 if there is none."""
+        held = [name for line, name in [*self.segments, *self.partials] if line == timeline]
+        return max((self.end_of(name) for name in held), default=0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no gap, and all that is said to be covered is there."""
+        is_short = self.covered is not None and self.end(self.covered.timeline) < self.covered.lsn
+        return not is_short and not any(self.gaps(timeline) for timeline in self.timelines)
+
     @property
     def timelines(self) -> list[int]:
         """Timelines with WAL, ascending."""
@@ -112,6 +137,8 @@ class WalArchive:
 
     def __init__(self, repository: Repository, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.repository, self.segment_bytes = repository, segment_bytes
+        self.untils: dict[tuple[int, int], dt.datetime | None] = {}  # what objects said, by timeline and end
+        self._is_begun = False
 
     def put_segment(
         self,
@@ -128,7 +155,9 @@ class WalArchive:
         """
         if len(data) != self.segment_bytes:
             raise ValueError(f"{segment} has {len(data)} bytes where a segment has {self.segment_bytes}")
-        return self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        name = self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        self._begin(segment)
+        return name
 
     def put_partial(
         self,
@@ -142,11 +171,16 @@ class WalArchive:
     ) -> str:
         """Put the first `valid_bytes` of the open segment, then remove the shorter ones it `replaces`."""
         name = layout.partial(timeline, segment, valid_bytes)
-        return self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._begin(segment)
+        return name
 
     def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
-        """Put the history file of a timeline."""
-        return self._put(lock, layout.history(timeline), data, None)
+        """Put the history file of a timeline; its digest stands in the clear, for who may not decrypt it."""
+        name = layout.history(timeline)
+        sealed = Sealer(lock, name, {"blake2b": history_digest(data)}).seal(data)
+        self.repository.put(name, sealed)
+        return name
 
     def put_covered(self, covered: Covered) -> None:
         """Say until when everything is in the store. Only after the objects it speaks of."""
@@ -158,17 +192,42 @@ class WalArchive:
         for store in self.repository.stores:
             one = self.repository.only(store)
             try:
-                data = one.read(layout.COVERED, lambda data: read_checked_json(layout.COVERED, data))
+                found.append(parse_covered(one.read(layout.COVERED, parse_covered)))
             except DamagedError:
                 continue
-            content = read_checked_json(layout.COVERED, data)
-            at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
-            found.append(Covered(at, lsn, content["timeline"]))
         return max(found, key=lambda covered: covered.at, default=None)
 
+    def put_kept(self, lsn: int) -> None:
+        """Say that WAL before `lsn` may be gone, and none after it; never goes back.
+
+        Called before anything is deleted, and by a receiver that had to begin anew beyond a gap.
+        """
+        before = self.kept()
+        if before is None or before < lsn:
+            self.repository.put(layout.KEPT, checked_json({"lsn": lsn}))
+
+    def kept(self) -> int | None:
+        """The LSN from which on no WAL may be missing; None if nothing readable says so."""
+        try:
+            data = self.repository.read(layout.KEPT, parse_kept)
+        except DamagedError:
+            return None
+        return parse_kept(data)
+
     def inventory(self) -> Inventory:
-        """What is there, in whichever store."""
-        found = Inventory(self.segment_bytes)
+        """What is there, in whichever store.
+
+        No store lists its names at one instant: where a segment seems to be missing, which may have been exchanged
+        for a longer one meanwhile, they are listed again.
+        """
+        for _ in range(_LISTINGS - 1):
+            found = self._list()
+            if found.is_whole:
+                return found
+        return self._list()
+
+    def _list(self) -> Inventory:
+        found = Inventory(self.segment_bytes, covered=self.covered())
         superseded = []
         for name in self.repository.all_names(layout.WAL):
             wal = layout.parse_wal(name)
@@ -190,8 +249,21 @@ class WalArchive:
         for key in [key for key in found.partials if key in found.segments]:
             superseded.append(found.partials.pop(key).name)
         return Inventory(
-            found.segment_bytes, found.segments, found.partials, found.histories, tuple(sorted(superseded))
+            found.segment_bytes,
+            found.segments,
+            found.partials,
+            found.histories,
+            tuple(sorted(superseded)),
+            found.covered,
         )
+
+    def replaced_by(self, name: str) -> str | None:
+        """The object that took the place of a partial segment, which goes when a longer one comes; None if none did."""
+        wal = layout.parse_wal(name)
+        if wal is None or wal.valid_bytes is None:
+            return None
+        found = self.inventory().object_of(wal.timeline, wal.segment)
+        return found if found != name else None
 
     def read(self, name: str, opener: Opener) -> bytes:
         """A segment (a partial one filled up with zeros) or a history file. Raises `DamagedError`."""
@@ -203,6 +275,17 @@ class WalArchive:
             return plain.ljust(self.segment_bytes, b"\0")
         return plain
 
+    def read_current(self, name: str, opener: Opener) -> bytes:
+        """As `read`; a partial segment that the receiver replaced meanwhile is read as what replaced it."""
+        while True:
+            try:
+                return self.read(name, opener)
+            except DamagedError:
+                other = self.replaced_by(name)
+                if other is None:
+                    raise
+                name = other
+
     def _put(
         self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()
     ) -> str:
@@ -212,6 +295,31 @@ class WalArchive:
             self.repository.delete(old)
         return name
 
+    def _begin(self, segment: str) -> None:
+        """Remember where WAL begins, once; after the object, so that a kill between leaves no gap that is none."""
+        if not self._is_begun:
+            if self.repository.store.head(self.repository.path(layout.KEPT)) is None:
+                self.put_kept(segment_number(segment, self.segment_bytes) * self.segment_bytes)
+            self._is_begun = True
+
+
+def parse_kept(data: bytes) -> int:
+    """The content of `wal/kept.json`. Raises `DamagedError`."""
+    try:
+        return parse_lsn(read_checked_json(layout.KEPT, data)["lsn"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.KEPT} does not say where WAL begins", [layout.KEPT]) from error
+
+
+def parse_covered(data: bytes) -> Covered:
+    """The content of `wal/covered.json`. Raises `DamagedError`."""
+    content = read_checked_json(layout.COVERED, data)
+    try:
+        at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
+        return Covered(at, lsn, int(content["timeline"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.COVERED} does not say what is covered", [layout.COVERED]) from error
+
 
 @dataclass(frozen=True)
 class HistoryLine:
@@ -219,6 +327,11 @@ class HistoryLine:
 
     timeline: int
     switch_lsn: int
+
+
+def history_digest(data: bytes) -> str:
+    """What tells two history files apart."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def parse_history(text: str) -> list[HistoryLine]:
