@@ -15,7 +15,7 @@ EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test acceptance faults bench lint format reference lock clean
+.PHONY: help setup setup-dev demo test acceptance faults drills bench lint format reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ acceptance: setup-dev ## Whole jobs through the UI's API, on a local folder and 
 
 faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
 	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+
+drills: setup-dev ## Storms on backups: 200 drills under writes and kills, 1,000 damaged objects (DRILLS=, FLIPS=, SEED=)
+	@$(BIN)/python -m pytest -s tests/faults/test_drill_storm.py tests/faults/test_corruption_storm.py \
+	  --drills $(or $(DRILLS),200) --flips $(or $(FLIPS),1000) --seed $(or $(SEED),1)
 
 bench: setup ## Measure loading beside a bare COPY of the same rows (ROWS=200000, REPEAT=3, ONLY="clean,files")
 	@$(BIN)/python -m benchmarks.ingestion
