@@ -11,8 +11,8 @@ Files (who imports what runs downwards):
     bridge     a gap in WAL asks for a backup, until one is made
     watch      how far the WAL is: live RPO, lag, gaps, slot, spool
     routine    what runs by the clock: backup between witnesses, copies, expiry, reading back, drill; all ledgered
-    heartbeats a chained row each minute, its hashes in the store, and the judge that compares them
     protection versioning and Object Lock of the stores
+    heartbeats a chained row each minute, its hashes in the store, and the judge that compares them
     readiness  what can be restored, to when, how fast, proved when; what is overdue
     drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store

@@ -87,6 +87,14 @@ def drill(at: dt.datetime) -> str:
     return f"{DRILLS}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
 
 
+def moment_of(name: str) -> dt.datetime:
+    """The moment in the name of a record, a witness or a drill's result; of a record the end of its second."""
+    folder, _, rest = name.partition("/")
+    if folder == CATALOGUE:
+        return began_at(rest) + dt.timedelta(seconds=1)
+    return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
+
+
 def heartbeats_of(timeline: int) -> str:
     """Where the heartbeats of a timeline are."""
     return f"{HEARTBEATS}/{timeline:08X}/"
@@ -95,14 +103,6 @@ def heartbeats_of(timeline: int) -> str:
 def heartbeats(timeline: int, at: dt.datetime) -> str:
     """The heartbeats of the hour of `at`."""
     return f"{heartbeats_of(timeline)}{at.astimezone(dt.UTC):%Y%m%dT%H}Z.json"
-
-
-def moment_of(name: str) -> dt.datetime:
-    """The moment in the name of a record, a witness or a drill's result; of a record the end of its second."""
-    folder, _, rest = name.partition("/")
-    if folder == CATALOGUE:
-        return began_at(rest) + dt.timedelta(seconds=1)
-    return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipelines.backup.errors import DamagedError, RestoreFailedError
+from pipelines.backup.errors import RestoreFailedError
 from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
 from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import Inventory, WalArchive, segment_name, segment_number
@@ -191,23 +191,13 @@ class WalFeeder:
         if stored is None:
             (self._folder / f"{name}.absent").touch()
             return
-        data = self._read(stored)
+        data = self._archive.read_current(stored, self._opener)
         fresh = self._folder / f"coming-{name}"
         fresh.write_bytes(data)
         fresh.chmod(0o600)
         self._give(fresh)
         fresh.rename(self._folder / name)
         self.fed += 1
-
-    def _read(self, stored: str) -> bytes:
-        try:
-            return self._archive.read(stored, self._opener)
-        except DamagedError:
-            # since the plan was made, the open segment may have grown: its object goes when a longer one comes
-            other = self._archive.replaced_by(stored)
-            if other is None:
-                raise
-            return self._archive.read(other, self._opener)
 
     def _give(self, path: Path) -> None:
         if self._tools.run_as is not None:

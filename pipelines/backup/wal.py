@@ -268,6 +268,17 @@ class WalArchive:
             return plain.ljust(self.segment_bytes, b"\0")
         return plain
 
+    def read_current(self, name: str, opener: Opener) -> bytes:
+        """As `read`; a partial segment that the receiver replaced meanwhile is read as what replaced it."""
+        while True:
+            try:
+                return self.read(name, opener)
+            except DamagedError:
+                other = self.replaced_by(name)
+                if other is None:
+                    raise
+                name = other
+
     def _put(
         self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()
     ) -> str:
