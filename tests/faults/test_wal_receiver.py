@@ -235,8 +235,11 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
     cluster.run("CHECKPOINT")
     pace = replace(PACE, bounds=replace(PACE.bounds, slot_bytes=40 << 20))
     with receiving(settings, backups, pace) as run:
-        assert wait_until(lambda: len(backups.engine.backups()) >= 2 or None, seconds=60)
-        assert wait_until(lambda: run.has_said("bridges the gap") or None, seconds=60)
+        assert wait_until(lambda: len(backups.engine.backups()) >= 2 or None, seconds=60), (
+            run.said,
+            run.errors,
+        )
+        assert wait_until(lambda: run.has_said("bridges the gap") or None, seconds=60), (run.said, run.errors)
         cluster.write()
         wait_covered(backups)
         assert {"wal:slot"} <= {alert.cause for alert in run.alerts}
@@ -267,7 +270,7 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
         cluster.run("SELECT pg_switch_wal()")
     cluster.run("CHECKPOINT")
     with receiving(settings, backups) as run:
-        assert wait_until(lambda: run.has_said("bridges the gap") or None, seconds=60)
+        assert wait_until(lambda: run.has_said("bridges the gap") or None, seconds=60), (run.said, run.errors)
         [told] = {alert.message for alert in run.alerts if alert.cause == "wal:gap"}
         assert "is missing; moments in it cannot be restored" in told
         cluster.write()
