@@ -14,6 +14,7 @@ from pipelines.backup import routine
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import format_lsn, parse_lsn
 from pipelines.backup.repository import Repository
+from pipelines.backup.wal import WalArchive
 from resources.errors import RetryableError
 from resources.settings import Settings
 
@@ -70,10 +71,12 @@ class Bridge:
                     say(f"the full backup has to wait: {error}")
                     return False
             say(f"backup {made.record.backup_id} bridges the gap")
-        if self.due() == due and is_bridged(repository, due):
+        if not is_bridged(repository, due):
+            return False
+        WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
+        if self.due() == due:
             self._file.unlink(missing_ok=True)
-            return True
-        return False
+        return self.due() is None
 
 
 def is_bridged(repository: Repository, due: Due) -> bool:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import psycopg
+
 from pipelines.backup import routine, setup, spool
 from pipelines.backup.bridge import Bridge, Due
 from pipelines.backup.errors import TimelineTakenError
@@ -67,7 +69,7 @@ class Resident:
         self._open = open_repository or (lambda system: setup.open_repository(settings, system))
         self._samples = Samples()
         self._shippers: dict[str, Shipper] = {}
-        self._fatal: LongboxError | None = None
+        self._fatal: Exception | None = None
         self._receiver: Receiver | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -88,7 +90,7 @@ class Resident:
                 self._pace.bounds,
             )
             threads = [
-                threading.Thread(target=work, args=(stop,), name=f"longbox-wal-{label}")
+                threading.Thread(target=self._guard, args=(work, stop), name=f"longbox-wal-{label}")
                 for label, work in (("ship", self._ship), ("beat", self._beat), ("bridge", self._bridge))
             ]
             try:
@@ -106,6 +108,13 @@ class Resident:
                 self._finish()
         if self._fatal is not None:
             raise self._fatal
+
+    def _guard(self, work: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        """No thread dies alone: what is not foreseen ends the process, which its keeper starts anew."""
+        try:
+            work(stop)
+        except Exception as error:
+            self._fatal = error
 
     def _ship(self, stop: threading.Event) -> None:
         failing = _Failing("the store takes no WAL", self._say, self._notifier)
@@ -184,7 +193,7 @@ class Resident:
                 except HeartbeatsDivergeError as error:
                     wait = self._pace.beat
                     failing.tell(str(error), is_urgent=True)
-                except LongboxError as error:
+                except (LongboxError, psycopg.Error) as error:
                     wait = min(self._pace.beat, failing.wait_seconds(self._pace.longest_wait))
                     failing.tell(str(error))
 
@@ -216,7 +225,7 @@ class Resident:
                     failing.is_well()
                 else:
                     wait = max(wait, failing.wait_seconds(self._pace.longest_wait))
-            except LongboxError as error:
+            except (LongboxError, psycopg.Error) as error:
                 wait = max(wait, failing.wait_seconds(self._pace.longest_wait))
                 failing.tell(str(error))
 

@@ -152,9 +152,9 @@ class SlotSession:
                 f"the user of LONGBOX_BACKUP_POSTGRES_URL may not do that: {error.diag.message_primary}; give it "
                 "REPLICATION (docs/how-to/ship-wal.md)"
             ) from error
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise DatabaseUnavailableError(
-                f"PostgreSQL went away ({' '.join(str(error).split())}); it is tried again"
+                f"PostgreSQL did not answer ({' '.join(str(error).split())}); it is tried again"
             ) from error
 
 

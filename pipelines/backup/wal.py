@@ -8,7 +8,7 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
@@ -55,17 +55,14 @@ class Inventory:
     covered: Covered | None = None  # read before the names were: all that it speaks of has to be among them
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
-        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline.
-
-        A partial one counts as the last of all only: in the middle its rest is missing.
-        """
+        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
+        held = sorted(
+            segment_number(name, self.segment_bytes)
+            for line, name in [*self.segments, *self.partials]
+            if line == timeline
+        )
         start = from_lsn // self.segment_bytes
-        held = self._numbers(self.segments, timeline, start)
-        held += [
-            number
-            for number in self._numbers(self.partials, timeline, start)[-1:]
-            if number > max(held, default=-1)
-        ]
+        held = [number for number in held if number >= start]
         if not held:
             return []
         found, wanted = [], start if from_lsn else held[0]
@@ -79,10 +76,6 @@ class Inventory:
                 found.append(Gap(timeline, key[1], key[1]))
             wanted = max(wanted, number + 1)
         return found
-
-    def _numbers(self, keys: Iterable[tuple[int, str]], timeline: int, start: int) -> list[int]:
-        numbers = (segment_number(name, self.segment_bytes) for line, name in keys if line == timeline)
-        return sorted(number for number in numbers if number >= start)
 
     def end_lsn(self, timeline: int, from_lsn: int) -> int:
         """Where WAL without a gap from `from_lsn` on ends; `from_lsn` itself if its segment is not there."""
