@@ -17,9 +17,9 @@ from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRef
 from pipelines.backup.planning import RestoreRequest, plan, window
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import restore
-from pipelines.backup.sealed import Opener
+from pipelines.backup.sealed import Opener, recovery_lock
 from pipelines.backup.verify import verify_repository
-from pipelines.backup.wal import WalArchive
+from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.keys import RecoveryKeys, WrongKeyError, make_keys, rotate_keys
 from resources.object_store import ObjectStore
 from resources.postgres_programs import MissingProgramsError
@@ -87,6 +87,21 @@ def test_wal_missing_in_the_middle_is_refused_for_what_lies_beyond_it_only(backu
     report = verify_repository(backups.repository, backups.opener, True)
     assert any(str(gone) in str(fault) for fault in report.faults)
     assert backups.restored_truth(backup_id=record.backup_id) != expected
+
+
+def test_a_timeline_whose_history_was_lost_is_not_left_out_in_silence(backups: Backups):
+    backups.engine.back_up("full")
+    backups.cluster.write()
+    last = ship_wal(backups)
+    current = str(backups.cluster.value("SELECT pg_walfile_name(pg_current_wal_flush_lsn())"))
+    archive, lock = WalArchive(backups.repository), recovery_lock(backups.server_keys)
+    archive.put_segment(lock, 2, f"00000002{current[8:]}", bytes(SEGMENT_BYTES), last)
+    with pytest.raises(RestoreRefusedError, match=f"{layout.history(2)} is missing"):
+        backups.restore()
+    assert list(backups.scratch.iterdir()) == []
+    report = verify_repository(backups.repository, backups.opener, True)
+    assert layout.history(2) in {fault.name for fault in report.faults}
+    assert backups.restored_truth(to=last) == backups.cluster.truth()
 
 
 def test_a_backup_that_outlived_its_wal_is_restorable_to_its_own_end_alone(backups: Backups):
