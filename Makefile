@@ -53,7 +53,8 @@ reference: setup ## Write the reference pages and .env.example anew from the cod
 
 lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv (or UV=path): https://docs.astral.sh/uv/" >&2; exit 2; }
-	@for lock in "requirements.lock:--group setup" "requirements-dev.lock:--group setup --group dev -c requirements.lock"; do \
+	@for lock in "requirements.lock:--group setup" "requirements-dev.lock:--group setup --group dev -c requirements.lock" \
+	  "requirements-bench.lock:--group setup --group bench -c requirements.lock"; do \
 	  file=$${lock%%:*}; flags=$${lock#*:}; touch $$file; \
 	  $(UV) pip compile $(LOCK_FLAGS) $(LOCK_ARGS) pyproject.toml $$flags -o $$file; \
 	  { printf '%s\n' '$(LOCK_NOTE)'; cat $$file; } > $$file.new; mv $$file.new $$file; \

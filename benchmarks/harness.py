@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -29,6 +30,7 @@ from pipelines.migration import migrate
 from resources.settings import PROJECT_ROOT
 
 _TEMPLATE = "bench_template"
+Case = TypeVar("Case")
 
 
 @dataclass
@@ -36,14 +38,16 @@ class Bench:
     """A running server. `folder` is on the same disk and goes away with it."""
 
     url: str
+    redis_url: str
     folder: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a fresh database with every migration; dropped at the end."""
+    def database(self, *, empty: bool = False) -> Iterator[str]:
+        """The URL of a fresh database with every migration, or `empty`; dropped at the end."""
         name = f"bench_{next(self._numbers)}"
-        self._admin("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, _TEMPLATE)
+        template = "template1" if empty else _TEMPLATE
+        self._admin("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
         try:
             self._admin("CHECKPOINT")
             yield with_database(self.url, name)
@@ -65,7 +69,7 @@ def server() -> Iterator[Bench]:
             Path(folder).chmod(0o755)
         environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         with Stack(home, dagster=False, environ=environ) as stack:
-            bench = Bench(stack.settings.postgres_url, Path(folder))
+            bench = Bench(stack.settings.postgres_url, stack.settings.redis_url, Path(folder))
             bench._admin("CREATE DATABASE {}", _TEMPLATE)
             migrate(with_database(bench.url, _TEMPLATE), system_folders(stack.settings))
             yield bench
@@ -99,6 +103,31 @@ def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> di
             note = f"{seconds:.2f} s" if seconds is not None else results[name][-1]["skipped"]
             print(f"  turn {turn + 1}: {name}: {note}", file=sys.stderr, flush=True)
     return results
+
+
+def peak_mib() -> float:
+    """The peak memory of this process and of those that it waited for, in MiB."""
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    usages = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usages) / unit
+
+
+def chosen(cases: dict[str, Case]) -> dict[str, Case]:
+    """The cases that ONLY names, by parts of their names; all if it is not set."""
+    only = os.environ.get("ONLY")
+    return {
+        name: case for name, case in cases.items() if not only or any(part in name for part in only.split(","))
+    }
+
+
+def note(text: str) -> None:
+    """Tell on stderr how far it is: tables alone go to stdout."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def conditions(text: str) -> None:
+    """Print below a table what was measured, and the machine."""
+    print(f"\n{text}. {machine()}\n", flush=True)
 
 
 def median(values: Sequence[float]) -> float:
