@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ class Bench:
 
     url: str
     redis_url: str
+    server_pid: int
     folder: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -69,10 +71,18 @@ def server() -> Iterator[Bench]:
             Path(folder).chmod(0o755)
         environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         with Stack(home, dagster=False, environ=environ) as stack:
-            bench = Bench(stack.settings.postgres_url, stack.settings.redis_url, Path(folder))
+            settings = stack.settings
+            bench = Bench(settings.postgres_url, settings.redis_url, _server_pid(settings.postgres_url), Path(folder))
             bench._admin("CREATE DATABASE {}", _TEMPLATE)
             migrate(with_database(bench.url, _TEMPLATE), system_folders(stack.settings))
             yield bench
+
+
+def _server_pid(url: str) -> int:
+    with psycopg.connect(with_database(url, "postgres")) as connection:
+        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
+    assert row is not None, "a setting has a value"
+    return int(Path(row[0], "postmaster.pid").read_text().splitlines()[0])
 
 
 def with_database(url: str, name: str) -> str:
@@ -103,6 +113,26 @@ def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> di
             note = f"{seconds:.2f} s" if seconds is not None else results[name][-1]["skipped"]
             print(f"  turn {turn + 1}: {name}: {note}", file=sys.stderr, flush=True)
     return results
+
+
+class Cpu:
+    """The seconds of processor time that this process and a PostgreSQL server have used: work, however busy the machine.
+
+    `server_pid` is the server's first process; what its ended children used is in its own account.
+    """
+
+    def __init__(self, server_pid: int) -> None:
+        self._server = psutil.Process(server_pid)
+
+    def seconds(self) -> float:
+        """Of both, so far."""
+        own = self._server.cpu_times()
+        total = time.process_time() + own.user + own.system + own.children_user + own.children_system
+        for child in self._server.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = child.cpu_times()
+                total += used.user + used.system
+        return total
 
 
 def peak_mib() -> float:

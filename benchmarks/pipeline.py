@@ -33,19 +33,26 @@ def landing_day(bench: harness.Bench, rows: int, day_rows: int, repeats: int) ->
             with _landed(bench, sales.LANDING_DAY, day_rows, seed=turn + 2) as store:
                 turns.append(
                     harness.in_a_process(
-                        "benchmarks.day_once", database=url, store=store.as_uri(), redis=bench.redis_url
-                    )
+                        "benchmarks.day_once", database=url, store=store.as_uri(), redis=bench.redis_url,
+                        server_pid=bench.server_pid,
+                    )  # fmt: skip
                 )
             harness.note(f"turn {turn + 1}: {turns[-1]['seconds']:.2f} s")
     _report_day(turns, rows, day_rows)
 
 
 def _report_day(turns: list[dict[str, Any]], rows: int, day_rows: int) -> None:
-    stages = {name: harness.median([turn["stages"][name] for turn in turns]) for name in turns[0]["stages"]}
-    table = [(name, f"{seconds:.2f}", f"{day_rows / seconds:,.0f}", "") for name, seconds in stages.items()]
+    table = []
+    for name in turns[0]["stages"]:
+        seconds = harness.median([turn["stages"][name] for turn in turns])
+        work = harness.median([turn["work"][name] for turn in turns])
+        table.append((name, f"{seconds:.2f}", f"{work:.2f}", f"{day_rows / seconds:,.0f}", ""))
     total = harness.median([turn["seconds"] for turn in turns])
-    table.append(("all", f"{total:.2f}", f"{day_rows / total:,.0f}", f"<= {LANDING_DAY_GOAL:.0f} s"))
-    harness.print_table(("stage of a landing day", "seconds", "rows/s", "goal on 10,000,000"), table)
+    work = harness.median([turn["cpu"] for turn in turns])
+    goal = f"<= {LANDING_DAY_GOAL:.0f} s of work"
+    table.append(("all", f"{total:.2f}", f"{work:.2f}", f"{day_rows / total:,.0f}", goal))
+    header = ("stage of a landing day", "seconds", "processor seconds", "rows/s", "goal on 10,000,000")
+    harness.print_table(header, table)
     peak = max(turn["rss_mib"] for turn in turns)
     harness.conditions(
         f"{day_rows:,} rows on a history of {rows:,}, medians of {len(turns)} days, peak {peak:.0f} MiB"
@@ -72,8 +79,9 @@ def year(bench: harness.Bench, days: int) -> None:
         }  # fmt: skip
         harness.note(f"a run over {days} landing days")
         done = harness.in_a_process(
-            "benchmarks.range_once", environ=environ, first=first.isoformat(), last=sales.LANDING_DAY.isoformat()
-        )
+            "benchmarks.range_once", environ=environ, first=first.isoformat(),
+            last=sales.LANDING_DAY.isoformat(), server_pid=bench.server_pid,
+        )  # fmt: skip
         with psycopg.connect(url) as connection:
             row = connection.execute("SELECT count(*) FROM comics.pricing_data_normalized").fetchone()
     _report_year(done, days, row[0] if row else 0)
@@ -81,11 +89,12 @@ def year(bench: harness.Bench, days: int) -> None:
 
 def _report_year(done: dict[str, Any], days: int, normalised: int) -> None:
     slowest = sorted(done["steps"].items(), key=lambda step: -step[1])[:10]
-    table = [(name, f"{seconds:.1f}", f"{seconds / days:.3f}", "") for name, seconds in slowest]
-    table.append(
-        ("the whole run", f"{done['seconds']:.1f}", f"{done['seconds'] / days:.3f}", f"<= {PARTITION_GOAL} s")
-    )
-    harness.print_table(("step of a year in one run", "seconds", "seconds/partition", "goal"), table)
+    table = [(name, f"{seconds:.1f}", "", f"{seconds / days:.3f}", "") for name, seconds in slowest]
+    seconds = done["seconds"]
+    goal = f"<= {PARTITION_GOAL} s a partition"
+    table.append(("the whole run", f"{seconds:.1f}", f"{done['cpu']:.1f}", f"{seconds / days:.3f}", goal))
+    header = ("step of a year in one run", "seconds", "processor seconds", "seconds/partition", "goal")
+    harness.print_table(header, table)
     harness.conditions(
         f"{days} landing days of every system in one run, {YEAR_ROWS} sales a day, {normalised:,} of them priced, "
         f"peak {done['rss_mib']:.0f} MiB"
