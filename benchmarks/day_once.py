@@ -1,9 +1,10 @@
 """One landing day of comics through every stage, in this process: prints its times and its peak memory as JSON.
 
-python -m benchmarks.day_once '{"database": URL, "store": URL, "redis": URL, "server_pid": PID, "profile": false}'
+python -m benchmarks.day_once '{"database": URL, "store": URL, "redis": URL, "server_pid": PID, "day": DAY, "profile": false}'
 """
 
 import cProfile
+import datetime as dt
 import json
 import pstats
 import sys
@@ -15,7 +16,7 @@ from assets.comics.aggregate import aggregate_days, refresh_views
 from assets.comics.days import match_days, normalise_matched_days
 from assets.comics.normalise import make_normaliser
 from assets.comics.warm import warm_cache
-from benchmarks import harness, sales
+from benchmarks import harness
 from pipelines.catalog.loader import load_catalog
 from pipelines.ingestion import Loader, load_days
 from resources.cache import Cache
@@ -24,13 +25,13 @@ from resources.object_store import ObjectStore
 from resources.settings import PROJECT_ROOT
 
 
-def run_day(database: str, store: str, redis: str, server_pid: int) -> dict[str, Any]:
-    """Every stage over `sales.LANDING_DAY`, as the steps of the job call them: seconds and processor seconds of each.
+def run_day(database: str, store: str, redis: str, server_pid: int, day: str) -> dict[str, Any]:
+    """Every stage over the landing day, as the steps of the job call them: seconds and processor seconds of each.
 
     Raises if the day failed anywhere.
     """
     system = load_catalog([PROJECT_ROOT / "assets" / "comics"]).systems["comics"]
-    days, stages, work_of = [sales.LANDING_DAY], {}, {}
+    days, stages, work_of = [dt.date.fromisoformat(day)], {}, {}
     cpu = harness.Cpu(server_pid)
     with Database(database) as app, Database(database, role=OWNER_ROLE) as owner:
         loader = Loader(app, owner, ObjectStore.from_url(store), system, system.feeds["marketplace_sales"])
@@ -48,7 +49,7 @@ def run_day(database: str, store: str, redis: str, server_pid: int) -> dict[str,
             started, used = time.perf_counter(), cpu.seconds()
             done = stage()
             stages[name], work_of[name] = time.perf_counter() - started, cpu.seconds() - used
-            if isinstance(done, list) and any(getattr(day, "outcome", "") == "failed" for day in done):
+            if isinstance(done, list) and any(getattr(each, "outcome", "") == "failed" for each in done):
                 raise RuntimeError(f"{name}: {done}")
         cache.close()
     return {"seconds": sum(stages.values()), "cpu": sum(work_of.values()), "stages": stages, "work": work_of, "rss_mib": harness.peak_mib()}

@@ -99,6 +99,8 @@ def in_a_process(module: str, **arguments: Any) -> dict[str, Any]:
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} failed: {done.stderr.strip()[-2000:]}")
+    if arguments.get("profile"):
+        print(done.stderr, file=sys.stderr)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 

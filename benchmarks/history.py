@@ -12,6 +12,7 @@ import psycopg
 from assets.comics.matching import Matches
 from assets.comics.rules import RULE_VERSION
 from assets.comics.rules.title import parse_title
+from assets.reference.rates import load_rates_of_new_file
 from benchmarks import sales
 from pipelines.catalog.partitions import ensure_periods, span_of
 from resources.database import OWNER_ROLE, Database
@@ -91,6 +92,8 @@ def write_history(url: str, rows: int, *, aggregated: bool = True) -> None:
     with Database(url, role=OWNER_ROLE) as owner:
         for table in TABLES:
             ensure_periods(owner, "comics", table, _months(), "month")
+    with Database(url) as database:
+        load_rates_of_new_file(database, None, None)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET work_mem = '256MB'")
         _write_comics(connection)

@@ -30,11 +30,12 @@ def landing_day(bench: harness.Bench, rows: int, day_rows: int, repeats: int) ->
         harness.note(f"writing {rows:,} rows of history")
         history.write_history(url, rows)
         for turn in range(repeats):
-            with _landed(bench, sales.LANDING_DAY, day_rows, seed=turn + 2) as store:
+            day = sales.LANDING_DAY + dt.timedelta(days=turn)
+            with _landed(bench, day, day_rows, seed=turn + 2) as store:
                 turns.append(
                     harness.in_a_process(
                         "benchmarks.day_once", database=url, store=store.as_uri(), redis=bench.redis_url,
-                        server_pid=bench.server_pid,
+                        server_pid=bench.server_pid, day=day.isoformat(),
                     )  # fmt: skip
                 )
             harness.note(f"turn {turn + 1}: {turns[-1]['seconds']:.2f} s")
@@ -80,7 +81,7 @@ def year(bench: harness.Bench, days: int) -> None:
         harness.note(f"a run over {days} landing days")
         done = harness.in_a_process(
             "benchmarks.range_once", environ=environ, first=first.isoformat(),
-            last=sales.LANDING_DAY.isoformat(), server_pid=bench.server_pid,
+            last=sales.LANDING_DAY.isoformat(), server_pid=bench.server_pid, profile=bool(os.environ.get("PROFILE")),
         )  # fmt: skip
         with psycopg.connect(url) as connection:
             row = connection.execute("SELECT count(*) FROM comics.pricing_data_normalized").fetchone()
@@ -107,7 +108,7 @@ def _landed(bench: harness.Bench, day: dt.date, rows: int, *, seed: int) -> Iter
     folder = store / FEED / day.isoformat()
     folder.mkdir(parents=True)
     try:
-        sales.write_sales(folder / "sales.csv", rows, seed=seed)
+        sales.write_sales(folder / "sales.csv", rows, seed=seed, until=day)
         yield store
     finally:
         shutil.rmtree(store)

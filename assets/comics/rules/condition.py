@@ -187,6 +187,7 @@ def _slab(text: str) -> Condition | None:
     return Condition(point, grader, point is not None, None if point is not None else OFF_SCALE, point, point)
 
 
+@functools.lru_cache(maxsize=1024)
 def _grader_name(text: str) -> str:
     return re.sub(r"[^A-Z]", "", text.upper())
 

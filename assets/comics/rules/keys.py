@@ -29,6 +29,7 @@ def series_key(name: str) -> str:
     return "".join(kept)
 
 
+@functools.lru_cache(maxsize=16_384)
 def issue_key(issue_number: str) -> str:
     """The key of an issue number. Its punctuation stays: 1.5, 15 and -15 are three comics."""
     return "".join(issue_number.casefold().split())
@@ -45,11 +46,13 @@ def make_comic_key(series: str, issue_number: str | None, variant: str) -> str:
     return f"{series}|{issue_key(issue_number or '')}|{variant_key(variant)}"
 
 
+@functools.lru_cache(maxsize=65_536)
 def comic_id(comic_key: str) -> uuid.UUID:
     """The id of the comic with this key."""
     return _id_of("comic", comic_key)
 
 
+@functools.lru_cache(maxsize=16_384)
 def series_id(key: str) -> uuid.UUID:
     """The id of the series with this key."""
     return _id_of("series", key)

@@ -7,8 +7,8 @@ Limits: a bare year in front of `#` stays in the series ("Wonder Woman 1984 #1")
 
 import functools
 import re
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from assets.comics.rules.condition import strip_grades
 from assets.comics.rules.issues import YEAR, Issue, find_issue, issue_sort
@@ -83,8 +83,7 @@ _FORMAT_WORDS = re.compile(r"\s(?:comic(?:\sbooks?)?|single\sissue|issue|no|nr)$
 _ARTICLE_LAST = re.compile(r",\s?the$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Title:
+class Title(NamedTuple):
     """What a title says. `reason` tells why no comic can be named; it is None for a comic and for a lot."""
 
     series_name: str = ""
@@ -168,7 +167,7 @@ def _lot_title(lot: Lot) -> Title:
 
 def _split_brackets(title: str) -> tuple[str, str]:
     """A title without what stands in brackets, and that. A bracket with an issue number stays."""
-    if not any(bracket in title for bracket in "([{"):
+    if not ("(" in title or "[" in title or "{" in title):
         return " ".join(title.split()), ""
     insides: list[str] = []
 
