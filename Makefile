@@ -35,8 +35,8 @@ acceptance: setup-dev ## Whole jobs through the UI's API, on a local folder and 
 faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
 	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
 
-bench: setup ## Measure loading beside a bare COPY of the same rows (ROWS=200000, REPEAT=3, ONLY="clean,files")
-	@$(BIN)/python -m benchmarks.ingestion
+bench: setup $(if $(filter 1 true yes,$(PEERS)),.venv-bench/.setup-done) ## Measure loading, the pipeline, queries (ROWS=200000, REPEAT=3, ONLY="queries", PEERS=1)
+	@$(if $(filter 1 true yes,$(PEERS)),.venv-bench/bin,$(BIN))/python -m benchmarks
 
 lint: setup-dev ## Lint, formatting, types and import rules
 	@$(BIN)/ruff check .
@@ -62,7 +62,7 @@ lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
 
 clean: ## Remove the virtual environment and caches (never data: LONGBOX_HOME stays)
 	@if [ -x $(BIN)/longbox ]; then $(BIN)/longbox down || true; fi
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.setup-done: requirements.lock pyproject.toml
@@ -72,3 +72,7 @@ $(VENV)/.setup-done: requirements.lock pyproject.toml
 $(VENV)/.setup-dev-done: requirements-dev.lock requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh $(VENV) requirements-dev.lock
 	@touch $@ $(VENV)/.setup-done
+
+.venv-bench/.setup-done: requirements-bench.lock pyproject.toml
+	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh .venv-bench requirements-bench.lock
+	@touch $@

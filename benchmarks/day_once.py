@@ -1,6 +1,7 @@
 """One landing day of comics through every stage, in this process: prints its times and its peak memory as JSON.
 
-python -m benchmarks.day_once '{"database": URL, "store": URL, "redis": URL, "server_pid": PID, "day": DAY, "profile": false}'
+python -m benchmarks.day_once \
+    '{"database": URL, "store": URL, "redis": URL, "server_pid": PID, "day": DAY, "profile": false}'
 """
 
 import cProfile
@@ -52,7 +53,13 @@ def run_day(database: str, store: str, redis: str, server_pid: int, day: str) ->
             if isinstance(done, list) and any(getattr(each, "outcome", "") == "failed" for each in done):
                 raise RuntimeError(f"{name}: {done}")
         cache.close()
-    return {"seconds": sum(stages.values()), "cpu": sum(work_of.values()), "stages": stages, "work": work_of, "rss_mib": harness.peak_mib()}
+    return {
+        "seconds": sum(stages.values()),
+        "cpu": sum(work_of.values()),
+        "stages": stages,
+        "work": work_of,
+        "rss_mib": harness.peak_mib(),
+    }
 
 
 def main(profile: bool = False, **arguments: Any) -> None:

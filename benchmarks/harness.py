@@ -72,7 +72,9 @@ def server() -> Iterator[Bench]:
         environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         with Stack(home, dagster=False, environ=environ) as stack:
             settings = stack.settings
-            bench = Bench(settings.postgres_url, settings.redis_url, _server_pid(settings.postgres_url), Path(folder))
+            bench = Bench(
+                settings.postgres_url, settings.redis_url, _server_pid(settings.postgres_url), Path(folder)
+            )
             bench._admin("CREATE DATABASE {}", _TEMPLATE)
             migrate(with_database(bench.url, _TEMPLATE), system_folders(stack.settings))
             yield bench
@@ -118,7 +120,7 @@ def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> di
 
 
 class Cpu:
-    """The seconds of processor time that this process and a PostgreSQL server have used: work, however busy the machine.
+    """The processor seconds that this process and a PostgreSQL server have used: work, however busy the machine.
 
     `server_pid` is the server's first process; what its ended children used is in its own account.
     """
@@ -148,7 +150,9 @@ def chosen(cases: dict[str, Case]) -> dict[str, Case]:
     """The cases that ONLY names, by parts of their names; all if it is not set."""
     only = os.environ.get("ONLY")
     return {
-        name: case for name, case in cases.items() if not only or any(part in name for part in only.split(","))
+        name: case
+        for name, case in cases.items()
+        if not only or any(part in name for part in only.split(","))
     }
 
 

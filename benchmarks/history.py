@@ -33,7 +33,8 @@ FROM (SELECT n, %(first)s::date + (n * %(days)s::bigint / (%(rows)s + 1))::integ
              1 + round((random() * 500)::numeric, 2) AS price,
              (ARRAY[9.8, 9.6, 9.4, 8.0, 6.0, 4.0, 2.0, NULL])[1 + n %% 8]::numeric AS grade
       FROM generate_series(1, %(rows)s::bigint) AS n) AS sale
-JOIN (SELECT row_number() OVER (ORDER BY comic_key) AS comic, comic_id, title FROM comics.comics) AS comics USING (comic)
+JOIN (SELECT row_number() OVER (ORDER BY comic_key) AS comic, comic_id, title FROM comics.comics) AS comics
+  USING (comic)
 ORDER BY n
 """
 _RAW = """
@@ -46,8 +47,8 @@ FROM longbox.bench_sales
 _NORMALISED = """
 INSERT INTO comics.pricing_data_normalized (sold_at, sale_date, rule_version, key_hash, content_hash, comic_id, price,
   price_usd, fx_rate, grade, is_firm_grade, currency, grade_band, source_marketplace, source_record_id)
-SELECT (day + interval '12 hours') AT TIME ZONE 'UTC', day, %(rules)s, key_hash, content_hash, comic_id, price, price, 1,
-       grade, grade IS NOT NULL, 'USD', comics.grade_band(grade), 'bench', n::text
+SELECT (day + interval '12 hours') AT TIME ZONE 'UTC', day, %(rules)s, key_hash, content_hash, comic_id, price,
+       price, 1, grade, grade IS NOT NULL, 'USD', comics.grade_band(grade), 'bench', n::text
 FROM longbox.bench_sales
 """
 # By key, as its primary key lies: ten million random places in an index are another benchmark.
@@ -71,15 +72,15 @@ SELECT setval(pg_get_serial_sequence('longbox.loads', 'load_id'), (SELECT max(lo
 _AGGREGATED = """
 INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, sale_count, volume_usd,
   min_usd, p25_usd, median_usd, p75_usd, max_usd, mean_usd, stddev_usd)
-SELECT comic_id, grade_band, period_type, period_start, sale_count, volume_usd, min_usd, round(quartiles[1]::numeric, 2),
-       round(quartiles[2]::numeric, 2), round(quartiles[3]::numeric, 2), max_usd, mean_usd, stddev_usd
+SELECT comic_id, grade_band, period_type, period_start, sale_count, volume_usd, min_usd,
+       round(quartiles[1]::numeric, 2), round(quartiles[2]::numeric, 2), round(quartiles[3]::numeric, 2), max_usd, mean_usd, stddev_usd
 FROM (SELECT comic_id, grade_band, period_type, period_start, count(*) AS sale_count, sum(price) AS volume_usd,
              min(price) AS min_usd, max(price) AS max_usd, round(avg(price), 2) AS mean_usd,
              percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price::float8) AS quartiles,
              round(stddev_samp(price), 2) AS stddev_usd
       FROM (SELECT comic_id, comics.grade_band(grade) AS grade_band, day, price FROM longbox.bench_sales) AS sale,
-           LATERAL (VALUES ('day', day), ('week', date_trunc('week', day)::date), ('month', date_trunc('month', day)::date))
-             AS period (period_type, period_start)
+           LATERAL (VALUES ('day', day), ('week', date_trunc('week', day)::date),
+                           ('month', date_trunc('month', day)::date)) AS period (period_type, period_start)
       GROUP BY comic_id, grade_band, period_type, period_start) AS periods
 """
 
@@ -102,7 +103,9 @@ def write_history(url: str, rows: int, *, aggregated: bool = True) -> None:
         days = (LAST_DAY - FIRST_DAY).days + 1
         made = {"first": FIRST_DAY, "days": days, "rows": rows, "comics": comics[0] if comics else 0}
         connection.execute(_SALES, made)
-        connection.execute("SET session_replication_role = replica")  # the comics are there: no check of each row
+        connection.execute(
+            "SET session_replication_role = replica"
+        )  # the comics are there: no check of each row
         connection.execute(_RAW)
         connection.execute(_NORMALISED, {"rules": RULE_VERSION})
         connection.execute(_REGISTRY)

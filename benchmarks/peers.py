@@ -159,7 +159,9 @@ def measure(rows: int, repeats: int) -> None:
         peak = f"{max(run['rss_mib'] for run in runs):.0f}" if "rss_mib" in runs[0] else ""
         table.append((name, f"{seconds:.2f}", f"{rows / seconds:,.0f}", f"{base / seconds:.2f}", peak))
     harness.print_table(("way", "seconds", "rows/s", "speed to COPY", "peak MiB"), table)
-    harness.conditions(f"{rows:,} rows, medians of {repeats} turns, each into an empty table with its indexes")
+    harness.conditions(
+        f"{rows:,} rows, medians of {repeats} turns, each into an empty table with its indexes"
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.pipeline       ROWS=200000 (of history) DAY_ROWS=20000 DAYS
 import datetime as dt
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,9 +33,13 @@ def landing_day(bench: harness.Bench, rows: int, day_rows: int, repeats: int) ->
             with _landed(bench, day, day_rows, seed=turn + 2) as store:
                 turns.append(
                     harness.in_a_process(
-                        "benchmarks.day_once", database=url, store=store.as_uri(), redis=bench.redis_url,
-                        server_pid=bench.server_pid, day=day.isoformat(),
-                    )  # fmt: skip
+                        "benchmarks.day_once",
+                        database=url,
+                        store=store.as_uri(),
+                        redis=bench.redis_url,
+                        server_pid=bench.server_pid,
+                        day=day.isoformat(),
+                    )
                 )
             harness.note(f"turn {turn + 1}: {turns[-1]['seconds']:.2f} s")
     _report_day(turns, rows, day_rows)

@@ -2,8 +2,8 @@
 
 python -m benchmarks.range_once '{"first": DAY, "last": DAY, "environ": {...}, "server_pid": PID}'
 
-Prints its seconds and processor seconds, those of each step, and its peak memory as JSON. The Dagster instance and all servers are those of
-the environment.
+Prints its seconds and processor seconds, the seconds of each step, and its peak memory as JSON. The
+Dagster instance and all servers are those of the environment.
 """
 
 import cProfile

@@ -87,4 +87,13 @@ LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (QUALIFIED, re.compile(r"\b(?:qualified|green label)\b", re.IGNORECASE)),
 )
-LABEL_STEMS = ("restor", "conserved", "apparent", "touch", "trimmed", "purple", "qualified", "green")  # of any of them
+LABEL_STEMS = (
+    "restor",
+    "conserved",
+    "apparent",
+    "touch",
+    "trimmed",
+    "purple",
+    "qualified",
+    "green",
+)  # of any of them

@@ -42,8 +42,8 @@ _WORDS = re.compile(
 )
 # What no pattern of _COUNTED and _WORDS can match without.
 _STEMS = (
-    "lot", "set", "run", "bundle", "series", "collection", "group", "pack", "box", "comics", "books", "issues", "copies",
-    "wholesale",
+    "lot", "set", "run", "bundle", "series", "collection", "group", "pack", "box", "comics", "books", "issues",
+    "copies", "wholesale",
 )  # fmt: skip
 # An auction's own number of what it sells: "Lot #93012: Amazing Spider-Man".
 AUCTION_NUMBER = re.compile(r"^\s*lot\s?(?:#|no\.?|number)?\s?\d+\s?[:.|)-]\s?(?=\D)", re.IGNORECASE)

@@ -30,7 +30,7 @@ _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th"
 
 
 def may_hold(text: str, stems: tuple[str, ...]) -> bool:
-    """Whether `text` holds one of `stems`, in any case. True for every text that is not ASCII: case is not simple there.
+    """Whether `text` holds one of `stems`, in any case. True for a text that is not ASCII: case is not simple there.
 
     A look that spares a pattern none of whose matches is without a stem. Many times quicker than the pattern.
     """
