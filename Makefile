@@ -8,12 +8,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV ?= uv
+# Otherwise every process that is started compiles its packages anew, which takes it seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # One worker a core, a file of tests stays with its worker (each worker starts servers of its own).
-EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=95
+EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test acceptance faults bench lint format reference lock clean
+.PHONY: help setup setup-dev demo test acceptance faults drills bench lint format reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +36,10 @@ acceptance: setup-dev ## Whole jobs through the UI's API, on a local folder and 
 
 faults: setup-dev ## Kill the pipeline 200 times, at each of its steps (KILLS=, SEED=)
 	@$(BIN)/python -m pytest -s tests/faults --kills $(or $(KILLS),200) --seed $(or $(SEED),1)
+
+drills: setup-dev ## Storms on backups: 200 drills under writes and kills, 1,000 damaged objects (DRILLS=, FLIPS=, SEED=)
+	@$(BIN)/python -m pytest -s tests/faults/test_drill_storm.py tests/faults/test_corruption_storm.py \
+	  --drills $(or $(DRILLS),200) --flips $(or $(FLIPS),1000) --seed $(or $(SEED),1)
 
 bench: setup $(if $(filter 1 true yes,$(PEERS)),.venv-bench/.setup-done) ## Measure loading, the pipeline, queries (ROWS=200000, REPEAT=3, ONLY="queries", PEERS=1)
 	@$(if $(filter 1 true yes,$(PEERS)),.venv-bench/bin,$(BIN))/python -m benchmarks

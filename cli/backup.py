@@ -194,6 +194,35 @@ def expire(
         )
 
 
+@commands.command("protect")
+def protect(
+    days: Annotated[
+        int, typer.Option("--days", min=1, help="For how long nobody can delete what was written.")
+    ] = 30,
+    compliance: Annotated[
+        bool,
+        typer.Option("--compliance", help="Also not the owner of the account; cannot be taken back."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Set it; without it only what is set is shown.")] = False,
+) -> None:
+    """Versioning and Object Lock of the S3 stores of backups: show (exit code 1: one has none), or set with --yes."""
+    from pipelines.backup import protection
+    from pipelines.backup.setup import backup_urls
+    from resources.settings import Settings
+
+    urls = list(dict.fromkeys(backup_urls(Settings.load())))
+    if yes:
+        for url in urls:
+            if url.startswith("s3://"):
+                protection.protect(url, days, "COMPLIANCE" if compliance else "GOVERNANCE")
+    found = list(protection.protections(urls))
+    for one in found:
+        typer.echo(f"{one.store}: {one.text}")
+    if not any(one.is_protected for one in found):
+        typer.echo("no store is protected; set it with --yes, and keep one store or copy on S3", err=True)
+        raise typer.Exit(1)
+
+
 @key_commands.command("init")
 def init(
     recovery_file: Annotated[

@@ -7,6 +7,7 @@ and rewrites nothing. https://developers.google.com/tink/streaming-aead, https:/
 """
 
 import datetime as dt
+import hashlib
 import json
 import os
 import tempfile
@@ -27,6 +28,7 @@ _RECOVERY = hybrid.hybrid_key_templates.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES
 _STATE = aead.aead_key_templates.AES256_GCM
 _WRAP_CONTEXT = b"longbox backup data key"
 _FILE_CONTEXT = b"longbox recovery keys"
+_DIGEST = "~blake2b"
 _FORMAT = 1
 for _register in (streaming_aead.register, hybrid.register, aead.register):
     _register()
@@ -324,7 +326,16 @@ def _read(path: Path, kind: str, variable: str) -> dict[str, Any]:
         or content.get("format") != _FORMAT
     ):
         raise KeysUnreadableError(f"{path} does not hold {kind} keys; name the right file with {variable}")
+    # a public key with a flipped bit is a public key still: backups would be made that nobody can open
+    if content.pop(_DIGEST, None) != _digest(content):
+        raise KeysUnreadableError(
+            f"{path} is damaged: it does not match its checksum; bring it back from a copy"
+        )
     return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=32).hexdigest()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -332,7 +343,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1) + "\n")
+        file.write(json.dumps(content | {_DIGEST: _digest(content)}, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)

@@ -76,7 +76,14 @@ class ObjectStore:
             return cls._local(Path(unquote(parts.path)), url)
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
-            return cls(from_url(url, client_options={"allow_http": True}, retry_config=retry), url)
+            opened = from_url(
+                url,
+                # a bucket with Object Lock takes nothing without; the hash is computed for the signature anyway
+                config={"checksum_algorithm": "SHA256"},
+                client_options={"allow_http": True},
+                retry_config=retry,
+            )
+            return cls(opened, url)
         return cls(from_url(url, retry_config=retry), url)
 
     @classmethod

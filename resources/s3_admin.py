@@ -25,6 +25,7 @@ _ABSENT = frozenset(
     }
 )
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500"})
+Mode = Literal["GOVERNANCE", "COMPLIANCE"]
 T = TypeVar("T")
 
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 class ObjectLock:
     """Default retention of new objects. `mode` and `days` are None when each object sets its own."""
 
-    mode: Literal["GOVERNANCE", "COMPLIANCE"] | None
+    mode: Mode | None
     days: int | None
 
 
@@ -55,6 +56,22 @@ class BucketState:
     object_lock: ObjectLock | None
     encryption: str | None
     rule_names: tuple[str, ...]
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether what is overwritten or deleted can be brought back, and nobody can delete it for good at once."""
+        return self.versioning == "enabled" and self.object_lock is not None and bool(self.object_lock.days)
+
+    @property
+    def protection(self) -> str:
+        """Versioning and Object Lock in words."""
+        if self.object_lock is None:
+            lock = "no Object Lock"
+        elif self.object_lock.days:
+            lock = f"Object Lock {self.object_lock.mode} of {self.object_lock.days} days"
+        else:
+            lock = "Object Lock without a default retention"
+        return f"versioning {self.versioning}, {lock}"
 
 
 class S3Administration:
@@ -98,13 +115,19 @@ class S3Administration:
             rule_names=tuple(sorted(rule.get("ID", "") for rule in self._rules())),
         )
 
-    def ensure_bucket(self) -> bool:
-        """Make the bucket if it is not there. Returns whether it was made. Idempotent; needs s3:CreateBucket."""
+    def ensure_bucket(self, *, is_lockable: bool = False) -> bool:
+        """Make the bucket if it is not there, with versioning and room for Object Lock if it shall be lockable.
+
+        Returns whether it was made. Idempotent; needs s3:CreateBucket.
+        """
         client = self._client()
         found = self._call("look", lambda: client.head_bucket(Bucket=self.bucket), {})
         if found:
             return False
-        self._call("make", lambda: client.create_bucket(Bucket=self.bucket))
+        self._call(
+            "make",
+            lambda: client.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=is_lockable),
+        )
         return True
 
     def ensure_versioning(self) -> bool:
@@ -128,6 +151,27 @@ class S3Administration:
                 f"versioning of bucket {self.bucket} is {found}; turn it on, an overwritten or deleted object "
                 "could not be brought back"
             )
+
+    def ensure_object_lock(self, days: int, mode: Mode = "GOVERNANCE") -> bool:
+        """Give every new object a retention of `days`. Returns whether anything changed. Idempotent.
+
+        Never shortens a retention and never weakens COMPLIANCE, which nobody can take back. Versioning has to be on;
+        some servers lock only buckets that were made for it. Needs s3:PutBucketObjectLockConfiguration.
+        """
+        found = self.describe().object_lock
+        if found is not None and found.days:
+            if found.days >= days and found.mode in (mode, "COMPLIANCE"):
+                return False
+            days, mode = max(days, found.days), "COMPLIANCE" if found.mode == "COMPLIANCE" else mode
+        client, retention = self._client(), {"Mode": mode, "Days": days}
+        configuration: Any = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": retention}}
+        self._call(
+            "set Object Lock (a bucket may have to be made with it)",
+            lambda: client.put_object_lock_configuration(
+                Bucket=self.bucket, ObjectLockConfiguration=configuration
+            ),
+        )
+        return True
 
     def ensure_lifecycle(self, rules: Sequence[LifecycleRule]) -> bool:
         """Make our rules exactly `rules`, others' stay. Returns whether anything changed. Idempotent."""

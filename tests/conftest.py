@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -31,13 +32,18 @@ from resources.settings import Settings
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
+# machines are slow at times: an example that takes long is no fault
+hypothesis.settings.register_profile("longbox", deadline=None)
+hypothesis.settings.load_profile("longbox")
 _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the fault tests; `make faults` sets them higher."""
+    """Options of the fault tests; `make faults` and `make drills` set them higher."""
     parser.addoption("--kills", type=int, default=6, help="kills of the storm (tests/faults)")
-    parser.addoption("--seed", type=int, default=1, help="seed of the storm")
+    parser.addoption("--seed", type=int, default=1, help="seed of the storms")
+    parser.addoption("--flips", type=int, default=40, help="damages of the corruption storm")
+    parser.addoption("--drills", type=int, default=4, help="restores of the drill storm")
     parser.addoption(
         "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
     )

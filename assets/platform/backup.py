@@ -178,12 +178,18 @@ def _drill() -> dg.AssetsDefinition:
         settings: dg.ResourceParam[Settings],
         database: dg.ResourceParam[Database],
     ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.protection import protections
         from pipelines.backup.readiness import readiness
         from pipelines.backup.routine import open_own, run_drill
-        from pipelines.backup.setup import opener
+        from pipelines.backup.setup import backup_urls, opener
 
         result = run_drill(settings, database, run_id=context.run.run_id)
-        state = readiness(open_own(settings, database), opener(settings), dt.datetime.now(dt.UTC))
+        state = readiness(
+            open_own(settings, database),
+            opener(settings),
+            dt.datetime.now(dt.UTC),
+            protections(backup_urls(settings)),
+        )
         return dg.MaterializeResult(
             metadata={
                 "rto_seconds": result.rto_seconds,

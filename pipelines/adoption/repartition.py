@@ -35,6 +35,8 @@ from resources.errors import LongboxError, UserError
 from resources.sql import Queries
 
 _SQL = Queries.of("pipelines.adoption")
+LOCK_SECONDS = 5.0
+"""How long a command waits for another one of the same table to end."""
 
 
 @dataclass(frozen=True)
@@ -260,13 +262,7 @@ class Repartition:
     def _session(self) -> Iterator[AnyConnection]:
         """A connection that holds the right to work on this table; driver errors become Longbox's."""
         with open_connection(self._url) as connection:
-            name = f"longbox partition {self.target.name}"
-            row = connection.execute(_SQL["job_lock"], {"name": name}).fetchone()
-            connection.commit()
-            if not row or not row[0]:
-                raise RefusedError(
-                    f"another `longbox partition {self.target.name}` runs; let it end, or end it, and ask again"
-                )
+            self._take_turn(connection)
             try:
                 yield connection
             except psycopg.Error as error:
@@ -276,6 +272,22 @@ class Repartition:
                     f"behind: mend the cause, "
                     "then ask again, it goes on from there"
                 ) from error
+
+    def _take_turn(self, connection: AnyConnection) -> None:
+        """Take the lock of this table's job. The server needs a moment to notice that a killed one let go of it."""
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            row = connection.execute(
+                _SQL["job_lock"], {"name": f"longbox partition {self.target.name}"}
+            ).fetchone()
+            connection.commit()
+            if row and row[0]:
+                return
+            if time.monotonic() > until:
+                raise RefusedError(
+                    f"another `longbox partition {self.target.name}` runs; let it end, or end it, and ask again"
+                )
+            time.sleep(0.1)
 
     def _become(self, connection: AnyConnection, job: Job) -> None:
         """Work as the table's owner, unless as a superuser, who may also move what others attached meanwhile."""

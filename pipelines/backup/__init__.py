@@ -8,6 +8,7 @@ https://www.postgresql.org/docs/18/continuous-archiving.html
 Files (who imports what runs downwards):
 
     routine    what runs by the clock: backup between witnesses, copies, expiry, reading back, drill; all ledgered
+    protection versioning and Object Lock of the stores
     readiness  what can be restored, to when, how fast, proved when; what is overdue
     drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
@@ -15,7 +16,8 @@ Files (who imports what runs downwards):
     coverage   covers(): is the content of this partition in a verified backup? Without evidence: no
     copies     bring every object to each copy store and compare there
     expiry     which backups and WAL may go, dependents first; `plan_expiry` is pure, `expire` deletes
-    verify     read everything back: hashes, decryption, chains, continuity of WAL
+    verify     read everything back: hashes, decryption, chains; nothing that must be there is missing
+    continuity whether the WAL that is there is all that must be there
     restore    carry a plan out: lay the files out, check them, recover, look, say "restored"
     planning   which backups and WAL lead to a target; refuses what cannot be, before anything is written
     recovery   start the restored cluster, feed it WAL, wait for the target, check, promote
@@ -35,12 +37,14 @@ Layout, relative to the store's URL (the same in every copy store, byte for byte
       catalogue/<backup id>.json             BackupRecord; backup id = 20261121T054200Z-full-1a2b, -incr-
       data/<backup id>/part-000001.sealed    tar of the cluster, in order; each part stands by itself
       data/<backup id>/manifest.sealed       backup_manifest, under the state key: for the next incremental
-      leases/<backup id>.json                a backup in progress; renewed every 30 s
+      leases/<backup id>.json                a backup in progress (renewed every 30 s), or one being copied or expired:
+                                             parts that have neither record nor lease have lost their record
       verifications/<backup id>.json         Verification: the last reading back of that backup
       wal/<TLI, 8 hex>/<segment, 24 hex>.sealed                   a whole segment
       wal/<TLI>/<segment>.<valid bytes, 8 hex>.partial.sealed     the open segment so far; a new object each time
       wal/<TLI>/history.sealed               the timeline's history file
       wal/covered.json                       Covered: every commit up to this moment is in the store
+      wal/kept.json                          where WAL begins: from that LSN on none may be missing
       truth/<moment>.json                    Truth: a witness; the ledger names each with its digest
       drills/<moment>.json                   DrillResult
 

@@ -4,6 +4,7 @@ Records go last, as in a backup, so that a copy never shows a backup that is not
 is not spread. A deep run also reads what is already there and replaces what is not whole.
 """
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import read_checked_json
 from pipelines.backup.repository import Repository, check_sealed
+from pipelines.backup.wal import parse_kept
 from resources.errors import LongboxError
 
 _OWN = (f"{layout.LEASES}/", f"{layout.VERIFICATIONS}/")  # each store's own
@@ -43,14 +45,19 @@ def mend(repository: Repository) -> list[CopyResult]:
 def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> CopyResult:
     """Bring the objects of one store to another. An object is compared by its size, deeply by its content."""
     there = {info.path: info.size_bytes for info in target.names()}
+    covered = _covered(source)  # before the list: what it speaks of is then among what is brought
     objects = copied = copied_bytes = 0
-    faults = []
+    faults: list[str] = []
     for name, size_bytes in _in_order(source):
         objects += 1
         try:
             if there.get(name) == size_bytes and not is_deep and not _changes(name):
                 continue
-            size = _bring_one(source, target, name, name in there)
+            if name == layout.KEPT and _is_sound(target, name):
+                continue  # each store expires by itself
+            _hold(target, name, there)
+            data = covered if name == layout.COVERED and covered else None
+            size = _bring_one(source, target, name, name in there, data)
         except LongboxError as error:
             # a partial segment goes when the whole one comes: what is no longer there needs no copy
             if source.store.head(source.path(name)) is not None:
@@ -61,15 +68,41 @@ def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> C
     return CopyResult(target.store.url, objects, copied, copied_bytes, tuple(faults))
 
 
-def _bring_one(source: Repository, target: Repository, name: str, is_there: bool) -> int:
+def _hold(target: Repository, name: str, there: dict[str, int]) -> None:
+    """A backup whose parts are brought before its record is marked by a lease, until the record is there."""
+    folder, _, rest = name.partition("/")
+    owner = rest.partition("/")[0].removesuffix(".json")
+    if folder == layout.DATA and layout.record(owner) not in there and layout.lease(owner) not in there:
+        target.hold(owner)
+        there[layout.lease(owner)] = 0
+
+
+def _bring_one(
+    source: Repository, target: Repository, name: str, is_there: bool, data: bytes | None = None
+) -> int:
     """Bytes brought, 0 if the target has the object already."""
-    data = source.read(name, lambda data: check_object(name, data))
-    if is_there and _has(target, name, data):
-        return 0
-    target.put(name, data)
-    if not _has(target, name, data):
-        raise DamagedError(f"{name} is not in {target.store.url} as it was written there", [name])
-    return len(data)
+    if data is None:
+        data = source.read(name, lambda data: check_object(name, data))
+    is_new = not (is_there and _has(target, name, data))
+    if is_new:
+        target.put(name, data)
+        if not _has(target, name, data):
+            raise DamagedError(f"{name} is not in {target.store.url} as it was written there", [name])
+    if name.startswith(f"{layout.CATALOGUE}/"):
+        target.release(name.removeprefix(f"{layout.CATALOGUE}/").removesuffix(".json"))
+    return len(data) if is_new else 0
+
+
+def _covered(source: Repository) -> bytes | None:
+    with contextlib.suppress(DamagedError):
+        return source.read(layout.COVERED, lambda data: check_object(layout.COVERED, data))
+    return None
+
+
+def _is_sound(target: Repository, name: str) -> bool:
+    with contextlib.suppress(DamagedError):
+        return bool(target.read(name, lambda data: check_object(name, data)))
+    return False
 
 
 def _has(target: Repository, name: str, data: bytes) -> bool:
@@ -98,5 +131,7 @@ def check_object(name: str, data: bytes) -> None:
     """Whether an object is whole, by its kind. Raises `DamagedError`."""
     if name.endswith(layout.SEALED):
         check_sealed(name, data)
-    elif name.startswith(layout.CATALOGUE) or name == layout.COVERED:
+    elif name == layout.KEPT:
+        parse_kept(data)
+    elif name == layout.COVERED or name.startswith((layout.CATALOGUE, layout.TRUTH, layout.DRILLS)):
         read_checked_json(name, data)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import fcntl
+import hashlib
 import os
 import random
 import shutil
@@ -219,6 +220,7 @@ class Drill:
                 self.repository.put(layout.verification(result.backup_id), proven.to_json())
         proof = {
             "result": layout.drill(result.began_at),
+            "blake2b": hashlib.blake2b(data, digest_size=32).hexdigest(),
             "moment": result.moment.isoformat(),
             "backup_id": result.backup_id,
             "is_proven": result.is_proven,

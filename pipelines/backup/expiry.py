@@ -37,6 +37,7 @@ class ExpiryPlan:
     kept: dict[str, tuple[str, ...]]
     expired: tuple[str, ...]
     wal: tuple[str, ...]
+    kept_from: int | None = None  # WAL from this LSN on stays
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def plan_expiry(
         {backup_id: tuple(found) for backup_id, found in sorted(reasons.items())},
         tuple(record.backup_id for record in _dependents_first(expired)),
         _expired_wal(inventory, base),
+        base.start_lsn if base else None,
     )
 
 
@@ -112,8 +114,14 @@ def expire(
         objects, freed = objects + len(found), freed + sum(sizes[name] for name in found)
         if not dry_run:
             tell(backup_id)
+            one.hold(
+                backup_id
+            )  # so that parts which a killed run leaves are not taken for a backup that lost its record
             for name in found:
                 one.delete(name)
+            one.release(backup_id)
+    if plan.kept_from is not None and plan.wal and not dry_run:
+        WalArchive(one, inventory.segment_bytes).put_kept(plan.kept_from)
     for name in plan.wal:
         objects, freed = objects + 1, freed + sizes.get(name, 0)
         if not dry_run:

@@ -5,6 +5,7 @@ folder that `lay_out` did not finish is marked by its name and never looks like 
 """
 
 import base64
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ def lay_out(
         _require_system(tools, result, chain[-1])
         result.rename(into)
     except PostgresToolError as error:
+        if os.strerror(errno.ENOSPC) in error.said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work)) from error
         raise DamagedError(f"the files of backup {chain[-1].backup_id} are not sound: {error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -13,6 +13,7 @@ ROOT = "backups"
 CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "verifications", "wal"
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
+KEPT = f"{WAL}/kept.json"
 TRUTH, DRILLS = "truth", "drills"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
@@ -29,6 +30,11 @@ def new_backup_id(kind: str, at: dt.datetime) -> str:
 def is_backup_id(text: str) -> bool:
     """Whether `text` has the form of a backup id."""
     return _BACKUP_ID.fullmatch(text) is not None
+
+
+def began_at(backup_id: str) -> dt.datetime:
+    """When a backup began, to the second."""
+    return dt.datetime.strptime(backup_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
 
 
 def record(backup_id: str) -> str:
@@ -79,6 +85,14 @@ def truth(at: dt.datetime) -> str:
 def drill(at: dt.datetime) -> str:
     """The result of the drill that began at a moment."""
     return f"{DRILLS}/{at.astimezone(dt.UTC):%Y%m%dT%H%M%S.%f}Z.json"
+
+
+def moment_of(name: str) -> dt.datetime:
+    """The moment in the name of a record, a witness or a drill's result; of a record the end of its second."""
+    folder, _, rest = name.partition("/")
+    if folder == CATALOGUE:
+        return began_at(rest) + dt.timedelta(seconds=1)
+    return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)

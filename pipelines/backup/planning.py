@@ -12,13 +12,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.backup import layout
+from pipelines.backup import continuity, layout
 from pipelines.backup.errors import DamagedError, RestoreRefusedError, WalMissingError
 from pipelines.backup.files import needed_bytes, require_keys
 from pipelines.backup.model import BackupRecord, format_lsn
 from pipelines.backup.recovery import AHEAD, Target
 from pipelines.backup.repository import Records, Repository
-from pipelines.backup.sealed import Opener, SealedReader
+from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import SEGMENT_BYTES, Inventory, WalArchive, parse_history
 from resources.postgres_programs import can_reach
 from resources.postgres_tools import PostgresTools
@@ -40,7 +40,10 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class Window:
-    """What can be restored. `until` is the newest moment up to which every commit is in the store."""
+    """What can be restored. `until` is the newest moment up to which every commit is in the store.
+
+    With `is_from_wal` every moment from `first` on; older backups, whose WAL has expired, to their own ends alone.
+    """
 
     first: dt.datetime
     until: dt.datetime
@@ -73,10 +76,17 @@ def window(repository: Repository, opener: Opener) -> Window | None:
     if not records.sound:
         return None
     archive = WalArchive(repository, records.sound[-1].wal_segment_bytes)
-    reach = max(
-        (one.reach for one in _starts(archive, archive.inventory(), records, opener)), key=lambda one: one.at
-    )
-    return Window(records.sound[0].ended_at, reach.at, reach.has_wal)
+    inventory = archive.inventory()
+    reach = max((one.reach for one in _starts(archive, inventory, records, opener)), key=lambda one: one.at)
+    if not reach.has_wal:
+        return Window(records.sound[0].ended_at, reach.at, False)
+    first = reach.at
+    for record in reversed(records.sound):
+        if _has_chain(records, record):
+            if _start(archive, inventory, record, opener).reach.at < reach.at:
+                break
+            first = min(first, record.ended_at)
+    return Window(first, reach.at, True)
 
 
 def plan(repository: Repository, request: RestoreRequest, opener: Opener) -> RestorePlan:
@@ -115,7 +125,7 @@ class _Reach:
 
     at: dt.datetime
     lsn: int
-    is_cut: bool  # later WAL is there, beyond a gap
+    is_cut: bool  # later WAL is there, beyond a gap, or was there
     has_wal: bool
 
 
@@ -153,11 +163,36 @@ def _choose(
     start = max(_starts(archive, inventory, records, opener), key=lambda one: one.reach.at)
     if start.reach.is_cut:
         raise WalMissingError(
-            f"WAL after {format_lsn(start.reach.lsn)} is missing, though later WAL is there; the newest moment before "
-            f"the gap is {_moment(start.reach.at)}: restore --to it"
+            f"WAL after {format_lsn(start.reach.lsn)} is missing, though later WAL is or was there; the newest moment "
+            f"before the gap is {_moment(start.reach.at)}: restore --to it"
         )
+    _require_nothing_newer(archive, inventory, records, start)
     lowest = max(start.record.stop_lsn, start.reach.lsn - archive.segment_bytes)
     return start.record, Target(timeline=start.timeline), lowest
+
+
+def _require_nothing_newer(
+    archive: WalArchive, inventory: Inventory, records: Records, start: _Start
+) -> None:
+    """Refuse to call a moment the newest while something newer is there that cannot be read."""
+    newest = _moment(start.reach.at)
+    lost = [name.removeprefix(f"{layout.CATALOGUE}/").removesuffix(".json") for name in records.faults]
+    for backup_id in (*lost, *archive.repository.orphans()):
+        if layout.is_backup_id(backup_id) and layout.began_at(backup_id) >= start.reach.at.replace(
+            microsecond=0
+        ):
+            raise RestoreRefusedError(
+                f"{layout.record(backup_id)}, of a backup that is newer than {newest}, is damaged or missing; see "
+                f"`longbox backup verify`, bring it back from a copy, or restore --to {newest} knowingly"
+            )
+    newer = [
+        line for line in inventory.timelines if line > start.timeline and line not in inventory.histories
+    ]
+    if newer:
+        raise RestoreRefusedError(
+            f"{layout.history(newer[-1])} is missing, so that timeline {newer[-1]} cannot be followed; bring it back "
+            f"from a copy, or restore --to {newest} knowingly"
+        )
 
 
 def _start_before(
@@ -229,25 +264,18 @@ def _reach(
             break
         lsn = max(lsn, switch_lsn)
     if end > lsn:
-        at = max(at, _until(archive, inventory, timeline, end) or at)
-    covered = archive.covered()
+        with contextlib.suppress(DamagedError):
+            at = max(at, continuity.until(archive, inventory, timeline, end) or at)
+    covered = inventory.covered
     if covered and covered.timeline == timeline and record.stop_lsn <= covered.lsn <= end:
         at = max(at, covered.at)
     held = [name for line, name in [*inventory.segments, *inventory.partials] if line == timeline]
-    is_cut = any(inventory.end_of(name) > end for name in held) or timeline != path[-1][0]
+    is_cut = (
+        any(inventory.end_of(name) > end for name in held)
+        or timeline != path[-1][0]
+        or (covered is not None and covered.timeline == timeline and covered.lsn > end)
+    )
     return _Reach(at, end, is_cut, end > -(-record.stop_lsn // size) * size)
-
-
-def _until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) -> dt.datetime | None:
-    """What the object before `end` says: until when it covers commits."""
-    name = inventory.object_before(timeline, end)
-    if name is None:
-        return None
-    with contextlib.suppress(DamagedError):
-        header = SealedReader(name, [archive.repository.read_sealed(name)]).header
-        said = header.meta.get("until")
-        return dt.datetime.fromisoformat(said) if said else None
-    return None
 
 
 def _count_wal(inventory: Inventory, timeline: int, from_lsn: int) -> int:

@@ -1,10 +1,12 @@
 """How ready for recovery this platform is: what can be restored, to when, how fast, and when that was last proved."""
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.backup.drill import DrillResult, drill_results
 from pipelines.backup.planning import Window, window
+from pipelines.backup.protection import Protection
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener
 
@@ -25,6 +27,7 @@ class Readiness:
     last_full: dt.datetime | None
     last_proof: DrillResult | None
     last_drill: DrillResult | None
+    protections: tuple[Protection, ...] = ()
 
     def problems(self) -> dict[str, str]:
         """What is overdue, by cause; empty when all is well."""
@@ -67,13 +70,16 @@ class Readiness:
                 f"| Proved when | {proof.began_at:%Y-%m-%d %H:%M:%S} UTC, by restoring "
                 f"{proof.moment:%Y-%m-%d %H:%M:%S} UTC, {proof.compared} comparisons |",
             ]
+        lines += [f"| Safe from deletion | {one.store}: {one.text} |" for one in self.protections]
         if self.last_drill is not None and not self.last_drill.is_proven:
             lines.append(f"| **The last drill failed** | {'; '.join(self.last_drill.faults)} |")
         lines += [f"| **Overdue** | {problem} |" for problem in self.problems().values()]
         return "\n".join(lines)
 
 
-def readiness(repository: Repository, opener: Opener, now: dt.datetime) -> Readiness:
+def readiness(
+    repository: Repository, opener: Opener, now: dt.datetime, protections: Iterable[Protection] = ()
+) -> Readiness:
     """Look at the repository; writes nothing."""
     records = repository.records().sound
     drills = drill_results(repository)
@@ -85,6 +91,7 @@ def readiness(repository: Repository, opener: Opener, now: dt.datetime) -> Readi
         max((record.ended_at for record in records if record.kind == "full"), default=None),
         next((one for one in reversed(drills) if one.is_proven), None),
         drills[-1] if drills else None,
+        tuple(protections),
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipelines.backup.errors import RestoreFailedError
+from pipelines.backup.errors import DamagedError, RestoreFailedError
 from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
 from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import Inventory, WalArchive, segment_name, segment_number
@@ -100,7 +100,7 @@ class WalFeeder:
         self._thread = threading.Thread(target=self._run, name="longbox-wal-feeder", daemon=True)
         self._coming: dict[str, Future[None]] = {}
         self._last = ""
-        self.error: LongboxError | None = None
+        self.error: LongboxError | OSError | None = None
         self.fed = 0
 
     def __enter__(self) -> "WalFeeder":
@@ -132,7 +132,7 @@ class WalFeeder:
                     alive_until = time.monotonic() + _ALIVE_SECONDS
                 try:
                     self._answer(pool, self._asked())
-                except LongboxError as error:
+                except (LongboxError, OSError) as error:
                     self.error = error
                     (self._folder / "stopped").touch()
                     return
@@ -187,13 +187,23 @@ class WalFeeder:
         if stored is None:
             (self._folder / f"{name}.absent").touch()
             return
-        data = self._archive.read(stored, self._opener)
+        data = self._read(stored)
         fresh = self._folder / f"coming-{name}"
         fresh.write_bytes(data)
         fresh.chmod(0o600)
         self._give(fresh)
         fresh.rename(self._folder / name)
         self.fed += 1
+
+    def _read(self, stored: str) -> bytes:
+        try:
+            return self._archive.read(stored, self._opener)
+        except DamagedError:
+            # since the plan was made, the open segment may have grown: its object goes when a longer one comes
+            other = self._archive.replaced_by(stored)
+            if other is None:
+                raise
+            return self._archive.read(other, self._opener)
 
     def _give(self, path: Path) -> None:
         if self._tools.run_as is not None:
@@ -266,7 +276,7 @@ def _is_promoted(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return bool(row and row[0])
 
 
-def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError:
+def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> LongboxError | OSError:
     if feeder.error is not None:
         return feeder.error
     return RestoreFailedError(f"backup {job.record.backup_id} was laid out, but did not recover: {error}")

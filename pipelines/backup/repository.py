@@ -146,7 +146,8 @@ class Repository:
     def unfinished(self, older_than: dt.timedelta = SWEEP_AFTER) -> list[str]:
         """Names that belong to backups without a record whose lease was not renewed for `older_than`.
 
-        Ages are taken from the store's own clock, on which leases and objects are stamped too.
+        Ages are taken from the store's own clock, on which leases and objects are stamped too. Parts without a lease
+        are not among them: theirs is a record that was lost (`orphans`), and they may be all that is left of a backup.
         """
         now = self._store_clock()
         leases = {_owner(info.path): info for info in self.names(layout.LEASES)}
@@ -154,14 +155,37 @@ class Repository:
         by_backup: dict[str, list[ObjectInfo]] = {backup_id: [info] for backup_id, info in leases.items()}
         for info in self.names(layout.DATA):
             owner = _owner(info.path)
-            if owner not in finished:
-                by_backup.setdefault(owner, []).append(info)
+            if owner in leases and owner not in finished:
+                by_backup[owner].append(info)
         return [
             info.path
             for _, objects in sorted(by_backup.items())
             if now - max(info.modified_at for info in objects) >= older_than
             for info in objects
         ]
+
+    def orphans(self) -> list[str]:
+        """Ids of backups whose parts are in a store while no store has their record, nor a lease, oldest first."""
+        found = self._without_record()
+        # one that expired while these folders were listed one after the other has no parts the second time
+        return sorted(found & self._without_record()) if found else []
+
+    def _without_record(self) -> set[str]:
+        # in this order: a backup that ends meanwhile is seen with its lease, its record, or both
+        owners = {_owner(name) for name in self.all_names(layout.DATA)}
+        for folder in (layout.LEASES, layout.CATALOGUE):
+            owners -= {_owner(name) for name in self.all_names(folder)}
+        return owners
+
+    def hold(self, backup_id: str) -> None:
+        """Say by a lease that the parts of a backup may be without its record for a while; `release` ends it."""
+        self.put(
+            layout.lease(backup_id), json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
+        )
+
+    def release(self, backup_id: str) -> None:
+        """Remove the lease."""
+        self.delete(layout.lease(backup_id))
 
     def sweep(self, older_than: dt.timedelta = SWEEP_AFTER) -> list[str]:
         """Delete what killed backups left. Never touches one in progress; safe to repeat. Returns the names."""
@@ -174,16 +198,14 @@ class Repository:
     @contextlib.contextmanager
     def lease(self, backup_id: str) -> Iterator[None]:
         """Say that a backup is in progress, renewed in the background; the lease goes with the block."""
-        name = layout.lease(backup_id)
-        data = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode()
-        self.put(name, data)
+        self.hold(backup_id)
         done = threading.Event()
 
         def renew() -> None:
             while not done.wait(LEASE_SECONDS):
                 # a store that is away for a while is the stream's to tell
                 with contextlib.suppress(LongboxError):
-                    self.put(name, data)
+                    self.hold(backup_id)
 
         thread = threading.Thread(target=renew, name="longbox-lease", daemon=True)
         thread.start()
@@ -192,7 +214,7 @@ class Repository:
         finally:
             done.set()
             thread.join()
-        self.delete(name)
+        self.release(backup_id)
 
     def _store_clock(self) -> dt.datetime:
         name = f"{layout.LEASES}/clock"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.backup.engine import Progress, Report, quiet
-from pipelines.backup.errors import RestoreRefusedError
+from pipelines.backup.errors import RestoreFailedError, RestoreRefusedError
 from pipelines.backup.files import lay_out
 from pipelines.backup.planning import MARK, RestorePlan, RestoreRequest, plan
 from pipelines.backup.recovery import Recovered, Recovery, recovered
@@ -105,7 +105,8 @@ def _folder(into: Path, decided: RestorePlan) -> Iterator[int]:
         try:
             _clear(into)
             _write_mark(mark, decided, "in progress")
-            yield mark
+            with _disk(into):
+                yield mark
         except BaseException:
             _clear(into)
             (into / MARK).unlink(missing_ok=True)
@@ -115,6 +116,18 @@ def _folder(into: Path, decided: RestorePlan) -> Iterator[int]:
             raise
     finally:
         os.close(mark)
+
+
+@contextlib.contextmanager
+def _disk(into: Path) -> Iterator[None]:
+    """A disk that fills up or breaks in the middle is told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise RestoreFailedError(
+            f"{into} could not be written ({error.strerror or error}); nothing of it is kept: make room, or choose "
+            "another disk, and run the same again"
+        ) from error
 
 
 def _clear(into: Path) -> None:

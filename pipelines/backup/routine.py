@@ -112,10 +112,18 @@ def read_back_all(
 ) -> list[verify.RepositoryReport]:
     """Read every object of the store and of each copy back. Faults are in the reports, not raised."""
     whole, keys = open_own(settings, database), setup.opener(settings)
-    reports = [
-        verify.verify_repository(whole.only(store), keys, keys.has("recovery")) for store in whole.stores
-    ]
     ledger = Ledger(database, whole.system_identifier, run_id)
+    named = _ledgered(database, whole, ledger)
+    reports = [
+        verify.verify_repository(
+            # a copy may be some hours behind what the ledger names; what is brought there is compared then
+            whole.only(store),
+            keys,
+            keys.has("recovery"),
+            named=named if store is whole.store else {},
+        )
+        for store in whole.stores
+    ]
     for report in reports:
         proof = {
             "store": report.store,
@@ -126,6 +134,19 @@ def read_back_all(
         }
         ledger.write("verify backups", "backups are read back every week", proof)
     return reports
+
+
+def _ledgered(database: Database, repository: Repository, ledger: Ledger) -> dict[str, str]:
+    """What the ledger names and what did not expire, with digests.
+
+    Only since the oldest backup of this store: the ledger also knows of the store that was used before.
+    """
+    records = repository.records().sound
+    if not records:
+        return {}
+    with database.session() as connection:
+        found = truth.named_objects(connection, ledger.relation, repository.store.url)
+    return {name: digest for name, digest in found.items() if layout.moment_of(name) >= records[0].started_at}
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:

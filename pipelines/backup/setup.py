@@ -18,6 +18,11 @@ from resources.object_store import ObjectStore
 from resources.settings import Settings
 
 
+def backup_urls(settings: Settings) -> list[str]:
+    """The store of backups and its copies, by URL."""
+    return [settings.backup_store, *settings.backup_copy_stores]
+
+
 def open_stores(settings: Settings) -> tuple[ObjectStore, list[ObjectStore]]:
     """The store of backups and its copies."""
     return ObjectStore.from_url(settings.backup_store), [

@@ -149,6 +149,18 @@ def named_witnesses(connection: Connection, relation: str) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in rows}
 
 
+def named_objects(connection: Connection, relation: str, store: str) -> dict[str, str]:
+    """What the ledger knows to be in a store, with digests where it has them, else an empty text."""
+    asked = {"relation": relation, "store": store}
+    drills = connection.execute(_SQL["ledgered_drills"], {"relation": relation}).fetchall()
+    backups = connection.execute(_SQL["ledgered_backups"], asked).fetchall()
+    return (
+        named_witnesses(connection, relation)
+        | {str(name): str(digest) for name, digest in drills}
+        | {layout.record(str(backup_id)): "" for (backup_id,) in backups}
+    )
+
+
 def read_witnesses(repository: Repository) -> tuple[list[Truth], dict[str, str]]:
     """Sound witnesses, oldest first, and the faults of the others by name."""
     sound, broken = [], {}

@@ -6,19 +6,23 @@ Every fault names its object; nothing is repaired and nothing is trusted from li
 """
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from pipelines.backup import layout
+from pipelines.backup.continuity import missing_wal
 from pipelines.backup.errors import DamagedError
-from pipelines.backup.model import BackupRecord, StoredObject, Verification
+from pipelines.backup.model import BackupRecord, StoredObject, Verification, read_checked_json
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener, SealedReader, chunks_of
 from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.errors import LongboxError
 
 _READERS = 2
+_SMALL = (layout.TRUTH, layout.DRILLS, layout.VERIFICATIONS)
 Clock = Callable[[], dt.datetime]
 
 
@@ -75,13 +79,25 @@ def verify_repository(
     opener: Opener,
     is_decrypting: bool,
     clock: Clock = lambda: dt.datetime.now(dt.UTC),
+    named: Mapping[str, str] = MappingProxyType({}),
 ) -> RepositoryReport:
-    """Read every object of a repository back, each once; keeps the result of every backup."""
+    """Read every object of a repository back, each once; keeps the result of every backup.
+
+    `named` are objects that must be there, with the BLAKE2b of their content or an empty text: what the ledger names.
+    """
+    small_faults, small_objects = _verify_small(repository, named)  # before verifications are written anew
     records = repository.records()
     found: dict[str, list[Fault]] = {
         record.backup_id: list(_read_back(repository, record.objects, opener)) for record in records
     }
-    verifications, faults = [], [Fault(name, reason) for name, reason in records.faults.items()]
+    verifications: list[Verification] = []
+    faults = [*small_faults, *(Fault(name, reason) for name, reason in records.faults.items())]
+    if not records.sound:
+        faults.append(Fault(layout.CATALOGUE, "there is no backup"))
+    faults += [
+        Fault(layout.record(backup_id), "it is missing, though the parts of that backup are there")
+        for backup_id in repository.orphans()
+    ]
     for record in records:
         own = [*found[record.backup_id]]
         try:
@@ -96,7 +112,7 @@ def verify_repository(
         verifications.append(_keep(repository, record, record.objects, own, is_decrypting, clock()))
     faults += [fault for several in found.values() for fault in several]
     wal_faults, wal_objects, wal_bytes = verify_wal(repository, opener, records.sound)
-    objects = wal_objects + sum(len(record.objects) + 1 for record in records)
+    objects = wal_objects + small_objects + sum(len(record.objects) + 1 for record in records)
     stored_bytes = wal_bytes + sum(record.stored_bytes for record in records)
     all_faults = tuple(dict.fromkeys([*faults, *wal_faults]))
     return RepositoryReport(
@@ -113,6 +129,7 @@ def verify_wal(
     inventory = archive.inventory()
     names = [*inventory.segments.values(), *inventory.histories.values()]
     names += [partial.name for partial in inventory.partials.values()]
+    names += inventory.superseded
     sizes = {info.path: info.size_bytes for info in repository.names(layout.WAL)}
 
     def look(name: str) -> Fault | None:
@@ -126,15 +143,51 @@ def verify_wal(
                 if not wal.is_history and plain_bytes != wanted:
                     return Fault(name, f"it holds {plain_bytes} bytes where {wanted} belong")
         except LongboxError as error:
+            if not _is_there(repository, name) and archive.replaced_by(name):
+                return None  # it went when a longer one came
             return Fault(name, str(error))
         return None
 
     with ThreadPoolExecutor(_READERS) as pool:
         faults = [fault for fault in pool.map(look, names) if fault is not None]
-    # WAL begins when the receiver was first started: what lies before its first segment is not a gap
-    gaps = [gap for timeline in inventory.timelines for gap in inventory.gaps(timeline)]
-    faults += [Fault(f"{layout.WAL}/{gap.timeline:08X}", str(gap)) for gap in gaps]
+    faults += [Fault(*missing) for missing in missing_wal(archive, inventory, opener)]
     return faults, len(names), sum(sizes.get(name, 0) for name in names)
+
+
+def _verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list[Fault], int]:
+    """Witnesses, results of drills and of earlier verifications: their checksums, names, and whether any is lost."""
+    faults, objects = [], 0
+    there = [name for folder in _SMALL for name in repository.all_names(folder)]
+    for name in dict.fromkeys([*there, *named]):
+        objects += 1
+        try:
+            repository.read(name, lambda data, name=name: _check_small(name, data, named))  # type: ignore[misc]
+        except LongboxError as error:
+            # what nobody names may have expired since the names were listed
+            if name in named or _is_there(repository, name):
+                faults.append(Fault(name, str(error)))
+    return faults, objects
+
+
+def _is_there(repository: Repository, name: str) -> bool:
+    return any(store.head(repository.path(name)) is not None for store in repository.stores)
+
+
+def _check_small(name: str, data: bytes, named: Mapping[str, str]) -> None:
+    content = read_checked_json(name, data)
+    folder = name.partition("/")[0]
+    try:
+        own = {
+            layout.TRUTH: lambda: layout.truth(dt.datetime.fromisoformat(content["ended_at"])),
+            layout.DRILLS: lambda: layout.drill(dt.datetime.fromisoformat(content["began_at"])),
+            layout.VERIFICATIONS: lambda: layout.verification(content["backup_id"]),
+        }.get(folder, lambda: name)()
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{name} is not what its name says ({error})", [name]) from error
+    if own != name:
+        raise DamagedError(f"{name} is {own}, stored under another name", [name])
+    if named.get(name) and hashlib.blake2b(data, digest_size=32).hexdigest() != named[name]:
+        raise DamagedError(f"{name} is not the object that the ledger names", [name])
 
 
 def _read_back(repository: Repository, objects: Sequence[StoredObject], opener: Opener) -> list[Fault]:

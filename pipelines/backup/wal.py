@@ -17,6 +17,7 @@ from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
 
 SEGMENT_BYTES = 16 << 20
+_LISTINGS = 3
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Inventory:
     partials: dict[tuple[int, str], layout.WalName] = field(default_factory=dict)
     histories: dict[int, str] = field(default_factory=dict)
     superseded: tuple[str, ...] = ()  # partials of segments that are there whole, or shorter than another
+    covered: Covered | None = None  # read before the names were: all that it speaks of has to be among them
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
         """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
@@ -67,6 +69,10 @@ class Inventory:
             if number > wanted:
                 ends = (segment_name(timeline, n, self.segment_bytes) for n in (wanted, number - 1))
                 found.append(Gap(timeline, *ends))
+            key = (timeline, segment_name(timeline, number, self.segment_bytes))
+            # what follows a segment that is there in part alone lies beyond a gap
+            if key not in self.segments and number < held[-1]:
+                found.append(Gap(timeline, key[1], key[1]))
             wanted = max(wanted, number + 1)
         return found
 
@@ -101,6 +107,17 @@ class Inventory:
         held = partial.valid_bytes or 0 if partial else self.segment_bytes
         return segment_number(segment, self.segment_bytes) * self.segment_bytes + held
 
+    def end(self, timeline: int) -> int:
+        """The LSN at which the last WAL of a timeline ends, 0 if there is none."""
+        held = [name for line, name in [*self.segments, *self.partials] if line == timeline]
+        return max((self.end_of(name) for name in held), default=0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no gap, and all that is said to be covered is there."""
+        is_short = self.covered is not None and self.end(self.covered.timeline) < self.covered.lsn
+        return not is_short and not any(self.gaps(timeline) for timeline in self.timelines)
+
     @property
     def timelines(self) -> list[int]:
         """Timelines with WAL, ascending."""
@@ -112,6 +129,8 @@ class WalArchive:
 
     def __init__(self, repository: Repository, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.repository, self.segment_bytes = repository, segment_bytes
+        self.untils: dict[tuple[int, int], dt.datetime | None] = {}  # what objects said, by timeline and end
+        self._is_begun = False
 
     def put_segment(
         self,
@@ -128,7 +147,9 @@ class WalArchive:
         """
         if len(data) != self.segment_bytes:
             raise ValueError(f"{segment} has {len(data)} bytes where a segment has {self.segment_bytes}")
-        return self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        name = self._put(lock, layout.segment(timeline, segment), data, until, replaces)
+        self._begin(segment)
+        return name
 
     def put_partial(
         self,
@@ -142,7 +163,9 @@ class WalArchive:
     ) -> str:
         """Put the first `valid_bytes` of the open segment, then remove the shorter ones it `replaces`."""
         name = layout.partial(timeline, segment, valid_bytes)
-        return self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._put(lock, name, data[:valid_bytes], until, [old for old in replaces if old != name])
+        self._begin(segment)
+        return name
 
     def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
         """Put the history file of a timeline."""
@@ -158,17 +181,42 @@ class WalArchive:
         for store in self.repository.stores:
             one = self.repository.only(store)
             try:
-                data = one.read(layout.COVERED, lambda data: read_checked_json(layout.COVERED, data))
+                found.append(parse_covered(one.read(layout.COVERED, parse_covered)))
             except DamagedError:
                 continue
-            content = read_checked_json(layout.COVERED, data)
-            at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
-            found.append(Covered(at, lsn, content["timeline"]))
         return max(found, key=lambda covered: covered.at, default=None)
 
+    def put_kept(self, lsn: int) -> None:
+        """Say that WAL before `lsn` may be gone, and none after it; never goes back.
+
+        Called before anything is deleted, and by a receiver that had to begin anew beyond a gap.
+        """
+        before = self.kept()
+        if before is None or before < lsn:
+            self.repository.put(layout.KEPT, checked_json({"lsn": lsn}))
+
+    def kept(self) -> int | None:
+        """The LSN from which on no WAL may be missing; None if nothing readable says so."""
+        try:
+            data = self.repository.read(layout.KEPT, parse_kept)
+        except DamagedError:
+            return None
+        return parse_kept(data)
+
     def inventory(self) -> Inventory:
-        """What is there, in whichever store."""
-        found = Inventory(self.segment_bytes)
+        """What is there, in whichever store.
+
+        No store lists its names at one instant: where a segment seems to be missing, which may have been exchanged
+        for a longer one meanwhile, they are listed again.
+        """
+        for _ in range(_LISTINGS - 1):
+            found = self._list()
+            if found.is_whole:
+                return found
+        return self._list()
+
+    def _list(self) -> Inventory:
+        found = Inventory(self.segment_bytes, covered=self.covered())
         superseded = []
         for name in self.repository.all_names(layout.WAL):
             wal = layout.parse_wal(name)
@@ -190,8 +238,21 @@ class WalArchive:
         for key in [key for key in found.partials if key in found.segments]:
             superseded.append(found.partials.pop(key).name)
         return Inventory(
-            found.segment_bytes, found.segments, found.partials, found.histories, tuple(sorted(superseded))
+            found.segment_bytes,
+            found.segments,
+            found.partials,
+            found.histories,
+            tuple(sorted(superseded)),
+            found.covered,
         )
+
+    def replaced_by(self, name: str) -> str | None:
+        """The object that took the place of a partial segment, which goes when a longer one comes; None if none did."""
+        wal = layout.parse_wal(name)
+        if wal is None or wal.valid_bytes is None:
+            return None
+        found = self.inventory().object_of(wal.timeline, wal.segment)
+        return found if found != name else None
 
     def read(self, name: str, opener: Opener) -> bytes:
         """A segment (a partial one filled up with zeros) or a history file. Raises `DamagedError`."""
@@ -211,6 +272,31 @@ class WalArchive:
         for old in replaces:
             self.repository.delete(old)
         return name
+
+    def _begin(self, segment: str) -> None:
+        """Remember where WAL begins, once; after the object, so that a kill between leaves no gap that is none."""
+        if not self._is_begun:
+            if self.repository.store.head(self.repository.path(layout.KEPT)) is None:
+                self.put_kept(segment_number(segment, self.segment_bytes) * self.segment_bytes)
+            self._is_begun = True
+
+
+def parse_kept(data: bytes) -> int:
+    """The content of `wal/kept.json`. Raises `DamagedError`."""
+    try:
+        return parse_lsn(read_checked_json(layout.KEPT, data)["lsn"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.KEPT} does not say where WAL begins", [layout.KEPT]) from error
+
+
+def parse_covered(data: bytes) -> Covered:
+    """The content of `wal/covered.json`. Raises `DamagedError`."""
+    content = read_checked_json(layout.COVERED, data)
+    try:
+        at, lsn = dt.datetime.fromisoformat(content["at"]), parse_lsn(content["lsn"])
+        return Covered(at, lsn, int(content["timeline"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{layout.COVERED} does not say what is covered", [layout.COVERED]) from error
 
 
 @dataclass(frozen=True)

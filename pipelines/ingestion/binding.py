@@ -8,19 +8,21 @@ Identity and time follow DESIGN ("Rules that settle things"). Types are in `valu
 import datetime as dt
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any
 
 import pyarrow
+import pyarrow.compute as pc
 
 from pipelines.catalog.model import Feed, Rule, Table
 from pipelines.catalog.shape import ColumnShape, TableShape
-from pipelines.ingestion.bulk import Bulk, bulk_converter, rule_holds
+from pipelines.ingestion.bulk import Bulk, bulk_converter, ruled, where
+from pipelines.ingestion.columns import NULL, TEXT, Column, Rows, hashed, joined, labelled, repeated, texts
+from pipelines.ingestion.csv_records import Record
 from pipelines.ingestion.errors import BadValue, UnreadableFileError
-from pipelines.ingestion.formats import Record
 from pipelines.ingestion.values import ColumnFormat, Converter, Value, converter, shown
 from resources.errors import LongboxError
 
@@ -28,30 +30,14 @@ from resources.errors import LongboxError
 LINEAGE_NAMES = frozenset({"key_hash", "content_hash", "landing_day", "load_id", "line", "loaded_at"})
 # Nothing that is landed happened before this day; older dates are typing errors (year 1, 0202).
 EARLIEST_EVENT = dt.date(1900, 1, 1)
-NULL = "\\N"
 Check = Callable[[str, str], bool]  # of the canonical text and of the value as it was landed
 _EARLIEST = EARLIEST_EVENT.isoformat()
-_UTC_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
-_UTC_TIMES = re.compile(rf"{_UTC_TIME}(?:\n{_UTC_TIME})*")
+_UTC_TIME = r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00\z"
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class FeedDefinitionError(LongboxError):
     """The catalogue and the database disagree about a feed's table."""
-
-
-class Row(NamedTuple):
-    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields.
-
-    A tombstone says that the record is deleted; it is a version without a row in the table.
-    """
-
-    key_hash: str
-    content_hash: str
-    event_on: str
-    revision: str
-    fields: str
-    is_tombstone: bool = False
 
 
 class FaultyColumn(BadValue):
@@ -63,6 +49,9 @@ class FaultyColumn(BadValue):
 
 
 Faults = dict[int, FaultyColumn]  # by position in a batch
+Values = (
+    Column | Sequence[Value]
+)  # of one column of a batch: all of them texts, or as the file format yields them
 
 
 @dataclass(frozen=True)
@@ -76,22 +65,38 @@ class _Field:
     bulk: Bulk | None
     rule: Rule | None
 
-    def texts(self, values: Sequence[Value], faults: Faults) -> Sequence[str]:
+    def texts(self, values: Values, faults: Faults) -> Column:
         """Canonical texts of a column's values. A value that cannot be loaded gets an entry in `faults`."""
-        if self.bulk is not None and set(map(type, values)) == {str}:
-            present = values if "" not in values else [value for value in values if value]
-            texts = self.bulk(present, "\n".join(present)) if present else None
-            if texts is not None and (self.rule is None or rule_holds(self.rule, present, texts)):
-                return texts if present is values else self._with_blanks(values, iter(texts), faults)
-        return [self._text(value, position, faults) for position, value in enumerate(values)]
+        if not isinstance(values, pyarrow.Array):
+            if not _are_texts(values):
+                return texts([self._text(value, position, faults) for position, value in enumerate(values)])
+            values = texts([value or "" for value in values])
+        found = self._canonical(values)
+        odd = pc.is_null(found)
+        places = pc.indices_nonzero(odd)
+        if not len(places):
+            return found
+        return pc.replace_with_mask(found, odd, self._judged(values.take(places), places, faults))
 
-    def _with_blanks(self, values: Sequence[Value], texts: Iterator[str], faults: Faults) -> list[str]:
-        return [
-            next(texts) if value else self._text(value, position, faults)
-            for position, value in enumerate(values)
-        ]
+    def _canonical(self, values: Column) -> Column:
+        """The texts of values that surely are what the column takes, NULL for all that need a closer look."""
+        if self.bulk is None:
+            return pyarrow.nulls(len(values), TEXT)
+        found = where(pc.not_equal(values, ""), self.bulk(values))
+        return found if self.rule is None else ruled(self.rule, values, found)
 
-    def _text(self, value: Value, position: int, faults: Faults) -> str:
+    def _judged(self, values: Column, places: Column, faults: Faults) -> Column:
+        """The texts of odd values, each different one converted once; `places` are their positions in the batch."""
+        encoded = values.dictionary_encode()
+        wrong: Faults = {}
+        found = [self._text(value, n, wrong) for n, value in enumerate(encoded.dictionary.to_pylist())]
+        if wrong:
+            for position, n in zip(places.to_pylist(), encoded.indices.to_pylist(), strict=True):
+                if n in wrong:
+                    faults.setdefault(position, wrong[n])
+        return texts(found).take(encoded.indices)
+
+    def _text(self, value: Value, position: int, faults: Faults) -> str | None:
         try:
             if value is not None and value != "":
                 return self.convert(value)
@@ -103,7 +108,18 @@ class _Field:
                 )
         except BadValue as fault:
             faults.setdefault(position, FaultyColumn(self.name, fault))
-        return NULL
+        return None
+
+
+def _are_texts(values: Sequence[Value]) -> bool:
+    """Whether all values are texts that UTF-8 can write, or missing."""
+    if not set(map(type, values)) <= {str, NoneType}:
+        return False
+    try:
+        "".join(filter(None, values)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class RowMaker:
@@ -135,52 +151,41 @@ class RowMaker:
         keep = table.lifecycle.keep
         self._expiry = keep.before(landing_day).isoformat() if keep else ""
 
-    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
-        """The rows of `records` (at least one), which stand at `lines`, and the faults of those that cannot be loaded.
+    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[Rows, Faults]:
+        """As `rows_of_columns`, of records (at least one) that are taken apart one by one."""
+        return self.rows_of_columns(list(zip(*records, strict=True)), texts(map(str, lines)))
+
+    def rows_of_columns(self, columns: Sequence[Values], lines: Column) -> tuple[Rows, Faults]:
+        """The rows of records given as columns, which stand at `lines`, and the faults of those that cannot be loaded.
 
         Faults are by position; the row at such a position is meaningless.
         """
         faults: Faults = {}
-        columns = list(zip(*records, strict=True))
-        texts = [field.texts(columns[field.index], faults) for field in self._fields]
-        if self._key:
-            keys = list(map("\t".join, zip(*(texts[i] for i in self._key), strict=True)))
-        else:
-            keys = [f"{self._file_key}\t{line}" for line in lines]
-        contents = self._contents(texts, len(records))
-        revisions = (
-            [NULL] * len(records) if self._revision is None else revision_numbers(texts[self._revision])
+        found = [field.texts(columns[field.index], faults) for field in self._fields]
+        size = len(lines)
+        keys = joined([found[i] for i in self._key] if self._key else [self._file_key, lines], "\t")
+        # What a version is known by: its columns that have a value, by name; an added empty column changes nothing.
+        # The text of a record depends on the record alone, never on the batch it is converted with.
+        contents = labelled(
+            [self._fields[i].name for i in self._content], [found[i] for i in self._content], size
         )
-        for source in self._derived:
-            texts.append([NULL if text is NULL else text[:10] for text in texts[source]])
-        days = self._event_days(texts, len(records), faults)
-        fields = map("\t".join, zip(*texts, strict=True))
-        rows = map(Row, map(hash_text, keys), map(hash_text, contents), days, revisions, fields)
-        return list(rows), faults
+        revisions = (
+            repeated(NULL, size) if self._revision is None else revision_numbers(found[self._revision])
+        )
+        found += [pc.utf8_slice_codeunits(found[source], 0, 10) for source in self._derived]
+        days = self._event_days(found, size, faults)
+        made = [hashed(keys), hashed(contents), days, revisions, joined(found, "\t")]
+        made.append(pyarrow.repeat(pyarrow.scalar(False), size))
+        return Rows(pyarrow.Table.from_arrays(made, schema=Rows.SCHEMA)), faults
 
-    def _contents(self, texts: Sequence[Sequence[str]], size: int) -> Iterator[str]:
-        """What a version is known by: its columns that have a value, by name; an added empty column changes nothing.
-
-        The text of a record depends on the record alone, never on the batch it is converted with.
-        """
-        form, columns = "", []
-        for index in self._content:
-            name, column = self._fields[index].name, texts[index]
-            if NULL not in column:
-                form += f"{name}=%s\t"
-                columns.append(column)
-            elif set(column) != {NULL}:
-                form += "%s"
-                columns.append(["" if text is NULL else f"{name}={text}\t" for text in column])
-        return (form % values for values in zip(*columns, strict=True)) if columns else iter([""] * size)
-
-    def _event_days(self, texts: Sequence[Sequence[str]], size: int, faults: Faults) -> Sequence[str]:
+    def _event_days(self, found: Sequence[Column], size: int, faults: Faults) -> Column:
         if self._time is None:
-            return [self._landing_day] * size
-        days = [text[:10] for text in texts[self._time]]
-        if strange := {day for day in set(days) if not self._is_in_range(day)}:
-            for position, day in enumerate(days):
-                if day in strange and position not in faults:
+            return repeated(self._landing_day, size)
+        days = pc.fill_null(pc.utf8_slice_codeunits(found[self._time], 0, 10), NULL)
+        if strange := [day for day in pc.unique(days).to_pylist() if not self._is_in_range(day)]:
+            places = pc.indices_nonzero(pc.is_in(days, value_set=texts(strange)))
+            for position, day in zip(places.to_pylist(), days.take(places).to_pylist(), strict=True):
+                if position not in faults:
                     faults[position] = FaultyColumn(self.columns[self._time], self._strange_day(day))
         return days
 
@@ -288,7 +293,7 @@ def _field_of(feed: Feed, column: ColumnShape, index: int, required: bool) -> _F
             "cannot load; use one of the supported types, or leave the column out of the feed"
         )
     rule = feed.rules.get(name)
-    bulk = None if column.enum_labels else bulk_converter(type_name, form, convert)
+    bulk = None if column.enum_labels else bulk_converter(type_name, form)
     return _Field(
         index,
         name,
@@ -351,26 +356,21 @@ def _bound_check(name: str, bound: Decimal | dt.date) -> tuple[Check, str]:
     return (lambda text, _: holds(read(text), bound)), f"{name.replace('_', ' ')} {bound}"
 
 
-def hash_text(text: str) -> str:
-    """128 bits of BLAKE2b (RFC 7693) as 32 hexadecimal digits, which PostgreSQL reads as a UUID."""
-    return blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _read_date(text: str) -> dt.date:
     return dt.date.fromisoformat(text[:10])
 
 
-def revision_numbers(texts: Sequence[str]) -> list[str]:
-    """The revisions of a column of canonical texts, as sortable integers; NULL stays."""
-    if _UTC_TIMES.fullmatch("\n".join(texts)):  # whole seconds of UTC, all at once
-        times = pyarrow.array(texts).cast(pyarrow.timestamp("us", "UTC"))
-        return list(map(str, times.cast(pyarrow.int64()).to_pylist()))
-    return list(map(_revision_number, texts))
+def revision_numbers(column: Column) -> Column:
+    """The revisions of a column of canonical texts, as sortable integers; NULL is written as COPY writes it."""
+    if pc.all(pc.match_substring_regex(column, _UTC_TIME)).as_py():  # whole seconds of UTC, all at once
+        times = column.cast(pyarrow.timestamp("us", "UTC")).cast(pyarrow.int64())
+        return pc.fill_null(times.cast(TEXT), NULL)
+    return texts(NULL if text is None else _revision_number(text) for text in column.to_pylist())
 
 
 def _revision_number(text: str) -> str:
     """A revision as one sortable integer: itself, or microseconds since 1970 for a time."""
-    if text is NULL or text.lstrip("-").isdigit():
+    if text.lstrip("-").isdigit():
         return text
     moment = dt.datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -10,11 +10,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow
+import pyarrow.compute as pc
+
 from pipelines.catalog.model import Deletions, Feed, Table
 from pipelines.catalog.shape import TableShape
-from pipelines.ingestion.binding import NULL, Faults, FaultyColumn, Row, RowMaker, bind, hash_text
+from pipelines.ingestion.binding import Faults, FaultyColumn, RowMaker, Values, bind
+from pipelines.ingestion.columns import NULL, Column, Row, Rows, hashed, joined, texts
+from pipelines.ingestion.csv_records import Record
 from pipelines.ingestion.errors import BadValue, UnreadableFileError
-from pipelines.ingestion.formats import Record
 
 
 class MarkedRowMaker:
@@ -36,48 +40,63 @@ class MarkedRowMaker:
         self.columns = maker.columns
         self.sources = maker.sources
 
-    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
-        """As `RowMaker.rows`. Raises `UnreadableFileError` for a record that the file lacks needed columns for."""
-        deleted = self._positions([record[self._mark] for record in records])
+    def rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[Rows, Faults]:
+        """As `RowMaker.rows`."""
+        return self.rows_of_columns(list(zip(*records, strict=True)), texts(map(str, lines)))
+
+    def rows_of_columns(self, columns: Sequence[Values], lines: Column) -> tuple[Rows, Faults]:
+        """As `RowMaker.rows_of_columns`.
+
+        Raises `UnreadableFileError` for a record that the file lacks needed columns for.
+        """
+        deleted = self._positions(columns[self._mark])
         if not deleted:
-            return self._live_rows(records, lines)
-        kept = [position for position in range(len(records)) if position not in deleted]
-        rows: dict[int, Row] = {}
+            return self._live_rows(columns, lines)
+        kept = [position for position in range(len(lines)) if position not in deleted]
+        tables, order = [], []
         faults: Faults = {}
         for positions, make in ((kept, self._live_rows), (sorted(deleted), self._tombstones)):
             if positions:
-                made, bad = make([records[i] for i in positions], [lines[i] for i in positions])
-                rows.update(zip(positions, made, strict=True))
+                places = pyarrow.array(positions)
+                made, bad = make([_taken(column, places) for column in columns], lines.take(places))
+                tables.append(made.table)
+                order += positions
                 faults.update((positions[i], fault) for i, fault in bad.items())
-        return [rows[position] for position in range(len(records))], faults
+        return Rows(pyarrow.concat_tables(tables).take(pc.sort_indices(pyarrow.array(order)))), faults
 
-    def _positions(self, values: Sequence[Any]) -> set[int]:
-        if set(map(type, values)) == {str}:  # a column has few different marks: fold each once
-            hits = {value for value in set(values) if value.strip().casefold() in self._words}
-            return {i for i, value in enumerate(values) if value in hits} if hits else set()
-        return {i for i, value in enumerate(values) if str(value).strip().casefold() in self._words}
+    def _positions(self, values: Values) -> set[int]:
+        if not isinstance(values, pyarrow.Array):
+            return {i for i, value in enumerate(values) if self._is_mark(value)}
+        # A column has few different marks: fold each once.
+        hits = [value for value in pc.unique(values).to_pylist() if self._is_mark(value)]
+        return set(pc.indices_nonzero(pc.is_in(values, value_set=texts(hits))).to_pylist()) if hits else set()
 
-    def _live_rows(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+    def _is_mark(self, value: Any) -> bool:
+        return str(value).strip().casefold() in self._words
+
+    def _live_rows(self, columns: Sequence[Values], lines: Column) -> tuple[Rows, Faults]:
         if isinstance(self._live, UnreadableFileError):
             raise self._live
-        return self._live.rows(records, lines)
+        return self._live.rows_of_columns(columns, lines)
 
-    def _tombstones(self, records: Sequence[Record], lines: Sequence[int]) -> tuple[list[Row], Faults]:
+    def _tombstones(self, columns: Sequence[Values], lines: Column) -> tuple[Rows, Faults]:
         """All deletions of a record with the same revision are one version: what else they say does not matter."""
         if isinstance(self._gone, UnreadableFileError):
             fault = BadValue(
                 "missing_value", f"a deletion needs more: {self._gone.detail}", self._gone.remedy
             )
             empty = Row("", "", "", NULL, "", is_tombstone=True)
-            return [empty] * len(records), {i: FaultyColumn("", fault) for i in range(len(records))}
-        rows, faults = self._gone.rows(records, lines)
-        return [self._tombstone(row) for row in rows], faults
+            return Rows.of([empty] * len(lines)), {i: FaultyColumn("", fault) for i in range(len(lines))}
+        rows, faults = self._gone.rows_of_columns(columns, lines)
+        return Rows.of(
+            map(self._tombstone, rows, hashed(joined(["deleted", rows.table["revision"]], "\t")))
+        ), faults
 
-    def _tombstone(self, row: Row) -> Row:
+    def _tombstone(self, row: Row, content_hash: Any) -> Row:
         assert isinstance(self._gone, RowMaker), "it made the row"
         given = dict(zip(self._gone.columns, row.fields.split("\t"), strict=True))
         return row._replace(
-            content_hash=hash_text(f"deleted\t{row.revision}"),
+            content_hash=content_hash.as_py(),
             fields="\t".join(given.get(name, NULL) for name in self.columns),
             is_tombstone=True,
         )
@@ -127,3 +146,9 @@ def _place_of_mark(deletions: Deletions | None, header: Sequence[str]) -> int | 
 
 def _plain(name: str) -> str:
     return re.sub(r"[^0-9a-z]+", "_", name.casefold()).strip("_") or name.casefold()
+
+
+def _taken(values: Values, places: Column) -> Values:
+    if isinstance(values, pyarrow.Array):
+        return values.take(places)
+    return [values[place] for place in places.to_pylist()]

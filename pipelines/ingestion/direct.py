@@ -5,23 +5,33 @@ nor versions: each goes by one COPY into the table and by one into the registry,
 What the table refuses sends the whole chunk back to `writer`, which finds the row that is at fault.
 """
 
+import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import psycopg
+import pyarrow
+import pyarrow.compute as pc
 from psycopg import sql
 
-from pipelines.ingestion.binding import NULL
+from pipelines.ingestion.columns import NULL, Column, copy_text, flat, texts
 from resources.database import Connection
 from resources.sql import Queries
 
 if TYPE_CHECKING:
-    from pipelines.ingestion.writer import Chunk, Target
+    from pipelines.ingestion.writer import Target
 
 QUERIES = Queries.of("pipelines.ingestion")
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
+
+
+class Texts(NamedTuple):
+    """Rows in COPY's text format, as the table and as the registry takes them."""
+
+    table: bytes
+    registry: bytes
 
 
 class DirectCopy:
@@ -34,7 +44,6 @@ class DirectCopy:
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         self._copy = QUERIES.compose("copy_new_rows", table=target.identifier, columns=names)
         self._day, self._load_id, self._feed_id = landing_day.isoformat(), load_id, target.feed_id
-        self._has_probe = False
         # An empty field of a NOT NULL column means its default; COPY has to be told the text.
         needed = {
             index: column.default
@@ -43,64 +52,86 @@ class DirectCopy:
         }
         self._defaults = {index: text for index, text in needed.items() if _CONSTANT.match(text)}
         self._without_default = needed.keys() - self._defaults.keys()
-        self._texts: dict[int, str] = {}
+        self._default_texts: dict[int, str] = {}
+        self._expects_new = True
         self._read_defaults()
 
-    def write(self, chunk: "Chunk") -> frozenset[int]:
-        """Copy the rows whose key is new; returns their positions in the chunk. None of them if one is refused."""
-        positions = chunk.new_positions(self._known(chunk))
-        if not positions:
-            return frozenset()
+    def prepare(self, rows: Any) -> "Texts | None":
+        """The texts of a chunk's rows for when all of them are new, which nothing has to be asked for.
+
+        None where that is not to be expected: rows of the chunk before were known, or `rows` repeat or delete records.
+        """
+        if not self._expects_new or pc.any(_needs_more(rows)).as_py():
+            return None
+        with contextlib.suppress(_NoDefaultError):
+            return self._texts_of(rows)
+        return None
+
+    def write(self, rows: Any, prepared: "Texts | None") -> Any:
+        """Copy those of a chunk's rows whose key is new; returns the others. All of them if one is refused."""
+        others = pc.or_(_needs_more(rows), self._known(rows))
+        self._expects_new = not pc.any(others).as_py()
+        new = rows if self._expects_new else rows.filter(pc.invert(others))
+        if not new.num_rows:
+            return rows
         try:
+            table, registry = prepared if prepared and self._expects_new else self._texts_of(new)
             with self._connection.transaction():
                 with self._connection.cursor().copy(self._copy) as copy:
-                    copy.write("".join(self._table_lines(chunk, positions)).encode())
+                    copy.write(table)
                 with self._connection.cursor().copy(QUERIES["copy_new_keys"]) as copy:
-                    copy.write("".join(self._registry_lines(chunk, positions)).encode())
+                    copy.write(registry)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException, _NoDefaultError):
-            return frozenset()
-        return frozenset(positions)
+            return rows
+        return rows.filter(others)
 
-    def _known(self, chunk: "Chunk") -> set[int]:
-        """Where rows stand whose key the registry has. One probe of its primary key a row, in its own order."""
-        if not self._has_probe:
-            self._connection.execute(QUERIES["drop_probe"])
-            self._connection.execute(QUERIES["create_probe"])
-            self._has_probe = True
-        keys = sorted((row.key_hash, index) for index, (_, _, row) in enumerate(chunk.rows))
-        with self._connection.cursor().copy(QUERIES["copy_probe"]) as copy:
-            copy.write("".join([f"{index}\t{key}\n" for key, index in keys]).encode())
-        rows = self._connection.execute(QUERIES["probe_registry"], {"feed_id": self._feed_id}).fetchall()
-        self._connection.execute(QUERIES["empty_probe"])
-        return {cast(int, row[0]) for row in rows}
+    def _texts_of(self, rows: Any) -> "Texts":
+        return Texts(self._table_text(rows), self._registry_text(rows))
 
-    def _table_lines(self, chunk: "Chunk", positions: Sequence[int]) -> Iterator[str]:
+    def _known(self, rows: Any) -> Column:
+        """Whether the registry has each row's key. One probe of its primary key a row, in its own order."""
+        order = pc.sort_indices(flat(rows["key_hash"]))
+        keys = b"{" + b",".join(copy_text([flat(rows["key_hash"]).take(order)]).split()) + b"}"
+        parameters = {"feed_id": self._feed_id, "keys": keys.decode()}
+        found = self._connection.execute(QUERIES["probe_registry"], parameters).fetchall()
+        if not found:
+            return pyarrow.repeat(pyarrow.scalar(False), rows.num_rows)
+        places = order.take(pyarrow.array([cast(int, row[0]) - 1 for row in found], pyarrow.int64()))
+        return pc.is_in(pyarrow.arange(0, rows.num_rows), value_set=places.cast(pyarrow.int64()))
+
+    def _table_text(self, rows: Any) -> bytes:
         """By event day, so that each partition takes its rows at once."""
-        constant = f"{self._day}\t{self._load_id}"
-        rows = chunk.rows
-        for index in sorted(positions, key=lambda index: rows[index][2].event_on):
-            _, line, row = rows[index]
-            fields = row.fields
-            if NULL in fields and (self._defaults or self._without_default):
-                fields = self._with_defaults(fields)
-            yield f"{fields}\t{row.key_hash}\t{row.content_hash}\t{constant}\t{line}\n"
+        rows = rows.take(
+            pc.sort_indices(rows, sort_keys=[("event_on", "ascending"), ("ordinal", "ascending")])
+        )
+        fields = flat(rows["fields"])
+        if self._defaults or self._without_default:
+            fields = self._with_all_defaults(fields)
+        return copy_text(
+            [fields, rows["key_hash"], rows["content_hash"], self._day, str(self._load_id), rows["line"]]
+        )
 
-    def _registry_lines(self, chunk: "Chunk", positions: Sequence[int]) -> Iterator[str]:
+    def _registry_text(self, rows: Any) -> bytes:
         """By key, as the registry's primary key is ordered."""
-        rows = chunk.rows
-        for index in sorted(positions, key=lambda index: rows[index][2].key_hash):
-            ordinal, _, row = rows[index]
-            last = chunk.last_ordinal(index, ordinal)
-            yield (
-                f"{self._feed_id}\t{row.key_hash}\t{row.content_hash}\t{row.event_on}\t{row.revision}\t{self._day}"
-                f"\t{self._load_id}\t{last}\n"
-            )
+        rows = rows.take(pc.sort_indices(flat(rows["key_hash"])))
+        return copy_text(
+            [str(self._feed_id), *(rows[name] for name in ("key_hash", "content_hash", "event_on", "revision")),
+             self._day, str(self._load_id), rows["last_ordinal"]]
+        )  # fmt: skip
+
+    def _with_all_defaults(self, fields: Column) -> Column:
+        lacking = pc.match_substring(fields, NULL)  # or a text that looks like it: then nothing changes
+        if not pc.any(lacking).as_py():
+            return fields
+        return pc.replace_with_mask(
+            fields, lacking, texts(map(self._with_defaults, fields.filter(lacking).to_pylist()))
+        )
 
     def _with_defaults(self, fields: str) -> str:
         values = fields.split("\t")
         if any(values[index] == NULL for index in self._without_default):
             raise _NoDefaultError
-        for index, text in self._texts.items():
+        for index, text in self._default_texts.items():
             if values[index] == NULL:
                 values[index] = text
         return "\t".join(values)
@@ -110,7 +141,12 @@ class DirectCopy:
         for index, expression in self._defaults.items():
             query = sql.SQL("SELECT ({})::text").format(sql.SQL(expression))
             row = cast("tuple[object]", self._connection.execute(query).fetchone())
-            self._texts[index] = _escaped(str(row[0]))
+            self._default_texts[index] = _escaped(str(row[0]))
+
+
+def _needs_more(rows: Any) -> Column:
+    """Which rows are more than new ones: versions of one record within the chunk, deletions."""
+    return pc.or_(rows["is_repeated"], rows["is_tombstone"])
 
 
 class _NoDefaultError(Exception):

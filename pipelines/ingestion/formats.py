@@ -1,28 +1,22 @@
 """The record formats of landed files: CSV of any sane dialect, JSON Lines, Parquet. Streaming, bounded memory.
 
-Each reader yields records one by one and remembers where the last one stood (`line`, `raw_text`), so that a bad
-row can be quarantined with its text. A reader yields `BadRecord` in place of a record that it cannot take apart.
-Add a format as one more reader in `open_records`; decompression happens before, in `decode`.
+Each reader yields records, one by one or a regular block of them at once (`pieces`), and remembers where the last one
+stood (`line`, `raw_text`), so that a bad row can be quarantined with its text. A reader yields `BadRecord` in place of
+a record that it cannot take apart. Add a format as one more reader in `open_records`; decompression happens before, in
+`decode`.
 """
 
 import codecs
-import csv
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from pipelines.ingestion.canonical_json import read_json
+from pipelines.ingestion.csv_records import Block, CsvRecords, Record
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
-
-MAX_LINE_BYTES = 16 << 20
-MAX_RECORD_LINES = 10_000
-RAW_TEXT_LIMIT = 64 << 10  # of a quarantined row; the whole of it stays in the landed file
-CANDIDATE_DELIMITERS = ",;\t|"
-csv.field_size_limit(MAX_LINE_BYTES)
-
-Record = Sequence[Any]
+from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
 
 
 class Records(Protocol):
@@ -35,6 +29,7 @@ class Records(Protocol):
     line: int
 
     def __iter__(self) -> Iterator[Record | BadRecord]: ...
+    def pieces(self) -> Iterator[Record | BadRecord | Block]: ...
     def raw_text(self) -> str: ...
     def raw_lines(self) -> Any: ...
     def text_of(self, raw_lines: Any) -> str: ...
@@ -75,211 +70,6 @@ def open_records(
     return CsvRecords(lines, delimiter, wanted)
 
 
-class Lines:
-    """The lines of a text, with their ends, from chunks of bytes. A fault of a line is kept in `faults` by number."""
-
-    def __init__(self, chunks: Iterator[bytes], encoding: str) -> None:
-        self._chunks = chunks
-        self._encoding = encoding
-        self.faults: dict[int, BadRecord] = {}
-        self.number = 0
-
-    def __iter__(self) -> Iterator[str]:
-        decode = self._decoder()
-        rest, first = "", True
-        for chunk in self._chunks:
-            text = decode(chunk, False)
-            if first and text:
-                text, first = text.removeprefix("\ufeff"), False
-            suspect = "\0" in text or "\0" in rest or _surrogates(text) or _surrogates(rest)
-            pieces = text.split("\n")
-            # A line past the limit stops growing: it will be quarantined, and memory stays bounded.
-            pieces[0] = rest + pieces[0] if len(rest) <= MAX_LINE_BYTES else rest
-            rest = pieces.pop()
-            yield from self._number(pieces, suspect, "\n")
-        rest += decode(b"", True)
-        if rest:
-            yield from self._number([rest], True, "")
-
-    def _decoder(self) -> Callable[[bytes, bool], str]:
-        decoder = codecs.getincrementaldecoder(self._encoding)(errors="surrogateescape")
-
-        def decode(data: bytes, final: bool) -> str:
-            try:
-                return decoder.decode(data, final)
-            except (
-                UnicodeError
-            ) as error:  # an encoding in which a bad byte leaves no way to tell where text goes on
-                raise UnreadableFileError(
-                    "unreadable",
-                    f"after line {self.number} it is not {self._encoding} text ({error})",
-                    "write UTF-8, or declare `encoding` in the feed",
-                ) from None
-
-        return decode
-
-    def _number(self, lines: list[str], suspect: bool, end: str) -> Iterator[str]:
-        for line in lines:
-            self.number += 1
-            if len(line) > MAX_LINE_BYTES:
-                self.faults[self.number] = BadRecord(
-                    "too_long",
-                    f"the line is longer than {MAX_LINE_BYTES} characters",
-                    "split it into records",
-                )
-                line = line[:RAW_TEXT_LIMIT].replace('"', "'")  # a quote must not open a record here
-            elif suspect and (fault := _fault_of_text(line)) is not None:
-                self.faults[self.number] = fault
-            yield line + end
-
-
-def _surrogates(text: str) -> bool:
-    if text.isascii():
-        return False
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _fault_of_text(line: str) -> BadRecord | None:
-    if "\0" in line:
-        return BadRecord(
-            "nul_byte",
-            f"a NUL byte at character {line.index(chr(0)) + 1}",
-            "remove it in the feed",
-        )
-    if _surrogates(line):
-        return BadRecord(
-            "invalid_text",
-            "bytes that are not valid in the feed's encoding",
-            "write UTF-8, or declare `encoding`",
-        )
-    return None
-
-
-class CsvRecords:
-    """Records of a CSV text. Quoted fields may hold delimiters and newlines; an unclosed quote costs one line only."""
-
-    def __init__(self, lines: Lines, delimiter: str | None, wanted: Sequence[str]) -> None:
-        self._lines = lines
-        self._source = iter(lines)
-        self._pending: list[str] = []
-        self.line = 0
-        first = next((line for line in self._source if line.strip()), "")
-        self.delimiter = delimiter or _delimiter_of(first, wanted)
-        self.line = lines.number
-        if lines.faults:
-            raise UnreadableFileError(
-                "unreadable",
-                "its header line is not valid text",
-                "land a text file with a header",
-            )
-        try:
-            self.header = [name.strip() for name in next(csv.reader([first], delimiter=self.delimiter), [])]
-        except csv.Error as error:
-            raise UnreadableFileError(
-                "unreadable", f"its header cannot be parsed ({error})", "write a header"
-            ) from None
-
-    def raw_text(self) -> str:
-        return self.text_of(self._pending)
-
-    def raw_lines(self) -> Any:
-        pending = self._pending
-        return pending[0] if len(pending) == 1 else tuple(pending)
-
-    def text_of(self, raw_lines: Any) -> str:
-        return "".join(raw_lines)[:RAW_TEXT_LIMIT]
-
-    def __iter__(self) -> Iterator[Record | BadRecord]:
-        again: list[str] = []  # lines to read once more after an unclosed quote
-        while True:
-            replay, again = again, []
-            yield from self._parse(iter(replay), again, self._lines.number - len(replay))
-            if not again:
-                return
-
-    def _parse(self, replay: Iterator[str], again: list[str], before: int) -> Iterator[Record | BadRecord]:
-        """Parse the lines of `replay` and then of the file; on a runaway quote leave the lines after it in `again`."""
-        pending, faults, width = self._pending, self._lines.faults, len(self.header)
-        reader = csv.reader(self._feed(replay), delimiter=self.delimiter, strict=True)
-        consumed = 0
-        while True:
-            pending.clear()
-            self.line = before + consumed + 1
-            problem: BadRecord | None = None
-            row: list[str] = []
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except (csv.Error, _RunawayError) as error:
-                if len(pending) > 1 or isinstance(error, _RunawayError):
-                    again.extend(pending[1:])
-                    again.extend(replay)
-                    del pending[1:]
-                    yield BadRecord(
-                        "malformed",
-                        "a quote is opened and never closed",
-                        'close it, or double it: ""',
-                    )
-                    return
-                problem = BadRecord(
-                    "malformed",
-                    f"the line is not valid CSV ({error})",
-                    "quote the field",
-                )
-            consumed = reader.line_num
-            if faults and (
-                found := [faults.pop(n) for n in range(self.line, before + consumed + 1) if n in faults]
-            ):
-                problem = found[0]
-            if problem is not None:
-                yield problem
-            elif len(row) == width:
-                yield row
-            elif row and (len(row) > 1 or row[0].strip()):
-                yield BadRecord(
-                    "column_count",
-                    f"{len(row)} fields, the header has {width}",
-                    "quote fields that hold the delimiter",
-                )
-
-    def _feed(self, replay: Iterator[str]) -> Iterator[str]:
-        pending, size = self._pending, 0
-        for source in (replay, self._source):
-            for line in source:
-                pending.append(line)
-                if len(pending) == 1:
-                    size = 0
-                size += len(line)
-                if len(pending) > MAX_RECORD_LINES or size > MAX_LINE_BYTES + 1:
-                    raise _RunawayError
-                yield line
-
-
-class _RunawayError(Exception):
-    """A record swallows line after line: its quote is never closed."""
-
-
-def _delimiter_of(header: str, wanted: Sequence[str]) -> str:
-    known = {name.casefold() for name in wanted}
-
-    def score(delimiter: str) -> tuple[int, int]:
-        try:
-            names = next(csv.reader([header], delimiter=delimiter), [])
-        except csv.Error:
-            return (0, 0)
-        return (
-            sum(name.strip().casefold() in known for name in names),
-            header.count(delimiter),
-        )
-
-    return max(CANDIDATE_DELIMITERS, key=score)
-
-
 class JsonRecords:
     """One JSON object a line. Numbers keep their decimal text; the columns are those the feed knows."""
 
@@ -300,6 +90,9 @@ class JsonRecords:
 
     def text_of(self, raw_lines: Any) -> str:
         return str(raw_lines)[:RAW_TEXT_LIMIT]
+
+    def pieces(self) -> Iterator[Record | BadRecord | Block]:
+        return iter(self)
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
         wanted, known = self._wanted, set(self._wanted)
@@ -371,6 +164,9 @@ class ParquetRecords:
             :RAW_TEXT_LIMIT
         ]
 
+    def pieces(self) -> Iterator[Record | BadRecord | Block]:
+        return iter(self)
+
     def __iter__(self) -> Iterator[Record | BadRecord]:
         import pyarrow as pa
 
@@ -381,7 +177,7 @@ class ParquetRecords:
                     self.line += 1
                     self._row = row
                     fault = next(
-                        (_fault_of_text(v) for v in row if isinstance(v, str) and _fault_of_text(v)),
+                        (fault_of_text(v) for v in row if isinstance(v, str) and fault_of_text(v)),
                         None,
                     )
                     yield fault if fault is not None else row

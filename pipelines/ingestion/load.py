@@ -186,7 +186,7 @@ class Loader:
         self, connection: Connection, target: Target, records: Records, hashed: "_Hashed", content: Content,
         account: dict[str, Any],
     ) -> FileLoad:  # fmt: skip
-        stream = iter(records)
+        stream = records.pieces()
         first = next(stream, None)
         if first is None:
             hashed.expect(content)

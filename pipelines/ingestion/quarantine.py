@@ -14,11 +14,12 @@ from typing import Any, cast
 from pipelines.catalog.model import Feed
 from pipelines.ingestion.binding import FaultyColumn, known_names
 from pipelines.ingestion.canonical_json import read_json
+from pipelines.ingestion.chunk import Chunk
 from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
-from pipelines.ingestion.formats import RAW_TEXT_LIMIT
+from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
-from pipelines.ingestion.writer import QUERIES, Chunk, ChunkWriter, Target
+from pipelines.ingestion.writer import QUERIES, ChunkWriter, Target
 from resources.database import Connection, Database
 from resources.errors import UserError
 from resources.sql import storable
@@ -178,7 +179,7 @@ def _replay_rows(
             except UnreadableFileError as missing:  # only deletions can be read of its file
                 fault = BadValue(missing.reason, missing.detail, missing.remedy)
         if fault is None:
-            chunk.add(ordinal, line, rows[0])
+            chunk.extend([ordinal], [line], rows, ())
             closed.append((quarantine_id, ordinal))
         else:
             kept += 1
@@ -188,7 +189,7 @@ def _replay_rows(
                 {"quarantine_id": quarantine_id, "column": column, "reason": fault.reason,
                  "detail": storable(fault.detail), "remedy": storable(fault.remedy)},
             )  # fmt: skip
-    if not chunk.rows:
+    if not chunk.taken:
         return 0, 0, kept
     writer = ChunkWriter(
         connection, target, maker.columns, load_id=load_id, landing_day=landing_day, file_name=file_name,

@@ -12,9 +12,10 @@ from typing import Any, cast
 
 from pipelines.catalog.model import Feed
 from pipelines.catalog.shape import TableShape
+from pipelines.ingestion.csv_records import CsvRecords
 from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import UnreadableFileError
-from pipelines.ingestion.formats import CsvRecords, JsonRecords, ParquetRecords, Records
+from pipelines.ingestion.formats import JsonRecords, ParquetRecords, Records
 from pipelines.ingestion.writer import QUERIES
 from resources.database import Connection, Database
 from resources.sql import storable

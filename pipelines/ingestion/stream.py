@@ -10,10 +10,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow
+
+from pipelines.ingestion.binding import FaultyColumn
+from pipelines.ingestion.chunk import Chunk, Quarantined
+from pipelines.ingestion.columns import TEXT, Column
+from pipelines.ingestion.csv_records import Block
 from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import BadRecord, BadValue
 from pipelines.ingestion.formats import Records
-from pipelines.ingestion.writer import Chunk, ChunkWriter, Quarantined
+from pipelines.ingestion.writer import ChunkWriter
 
 CHUNK_ROWS = 20_000  # a round trip to PostgreSQL; small enough that an ordinary file keeps both sides busy
 BATCH_ROWS = 5_000  # converted together
@@ -29,62 +35,100 @@ class Counts:
     quarantined: int = 0
 
 
-def collect(maker: AnyRowMaker, records: Records, stream: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
-    """Turn records into chunks of at most `chunk_rows` records, bad ones set apart."""
-    chunk, batch = Chunk(), _Batch()
-    for ordinal, record in enumerate(stream, start=1):
-        if isinstance(record, BadRecord):
-            chunk.quarantined.append(_quarantined(records.line, ordinal, record, None, records.raw_text()))
-        else:
-            batch.append(record, ordinal, records.line, records.raw_lines())
-        if len(batch.records) == BATCH_ROWS or ordinal % chunk_rows == 0:
-            batch.move_to(chunk, maker, records)
-        if ordinal % chunk_rows == 0:
+def collect(maker: AnyRowMaker, records: Records, pieces: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
+    """Turn pieces of a file into chunks of at most `chunk_rows` records, bad ones set apart."""
+    collector = _Collector(maker, records, chunk_rows)
+    for piece in pieces:
+        if isinstance(piece, Block):
+            yield from collector.take_block(piece)
+        elif (chunk := collector.take_record(piece)) is not None:
             yield chunk
-            chunk = Chunk()
-    batch.move_to(chunk, maker, records)
-    if chunk.rows or chunk.quarantined:
+    if (chunk := collector.end()) is not None:
         yield chunk
 
 
-class _Batch:
-    """Records that are converted together. Their raw lines are kept until it is known that they are good."""
+class _Collector:
+    """Fills one chunk after the other. Single records wait until there are enough of them to be converted together."""
 
-    def __init__(self) -> None:
-        self.records: list[Any] = []
-        self._places: list[tuple[int, int]] = []
-        self._raw: list[Any] = []
+    def __init__(self, maker: AnyRowMaker, records: Records, chunk_rows: int) -> None:
+        self._maker, self._records, self._chunk_rows = maker, records, chunk_rows
+        self._chunk = Chunk()
+        self._ordinal = 0
+        self._batch: list[tuple[int, int, Any, Any]] = []  # ordinal, line, record, what its text is made of
 
-    def append(self, record: Any, ordinal: int, line: int, raw: Any) -> None:
-        self.records.append(record)
-        self._places.append((ordinal, line))
-        self._raw.append(raw)
-
-    def move_to(self, chunk: Chunk, maker: AnyRowMaker, records: Records) -> None:
-        """Put the batch's rows into `chunk`, what is wrong with the others into its quarantine; and be empty."""
-        if not self.records:
-            return
-        rows, faults = maker.rows(self.records, [line for _, line in self._places])
-        for position, fault in sorted(faults.items()):
-            ordinal, line = self._places[position]
-            text = records.text_of(self._raw[position])
-            chunk.quarantined.append(_quarantined(line, ordinal, fault, fault.column or None, text))
-        if faults:
-            sound = [position for position in range(len(rows)) if position not in faults]
-            chunk.extend(
-                [self._places[position] for position in sound], [rows[position] for position in sound]
+    def take_block(self, block: Block) -> Iterator[Chunk]:
+        """Take a block in, a chunk's share at a time; yields each chunk that it fills."""
+        self._convert_batch()
+        start = 0
+        while start < len(block):
+            size = min(len(block) - start, self._chunk_rows - self._ordinal % self._chunk_rows)
+            lines = _count_from(block.first_line + start, size)
+            rows, faults = self._maker.rows_of_columns(
+                [column.slice(start, size) for column in block.columns], lines.cast(TEXT)
             )
+            first = self._ordinal + 1
+            self._ordinal += size
+            for position, fault in sorted(faults.items()):
+                self._set_apart(
+                    first + position,
+                    block.first_line + start + position,
+                    fault,
+                    block.text_of(start + position),
+                )
+            self._chunk.extend(_count_from(first, size), lines, rows, faults)
+            start += size
+            if (chunk := self._full_chunk()) is not None:
+                yield chunk
+
+    def take_record(self, record: Any) -> Chunk | None:
+        """Take the record in that was just read, or what is wrong with it; returns the chunk if it is full."""
+        self._ordinal += 1
+        if isinstance(record, BadRecord):
+            self._set_apart(self._ordinal, self._records.line, record, self._records.raw_text())
         else:
-            chunk.extend(self._places, rows)
-        self.__init__()  # type: ignore[misc]
+            self._batch.append((self._ordinal, self._records.line, record, self._records.raw_lines()))
+        if len(self._batch) == BATCH_ROWS or self._ordinal % self._chunk_rows == 0:
+            self._convert_batch()
+        return self._full_chunk()
+
+    def end(self) -> Chunk | None:
+        """The last chunk, if there is anything in it."""
+        self._convert_batch()
+        return None if self._chunk.is_empty else self._chunk
+
+    def _full_chunk(self) -> Chunk | None:
+        if self._ordinal % self._chunk_rows:
+            return None
+        chunk, self._chunk = self._chunk, Chunk()
+        return chunk
+
+    def _convert_batch(self) -> None:
+        if not self._batch:
+            return
+        ordinals, lines, records, raw = zip(*self._batch, strict=True)
+        self._batch = []
+        rows, faults = self._maker.rows(records, lines)
+        for position, fault in sorted(faults.items()):
+            self._set_apart(ordinals[position], lines[position], fault, self._records.text_of(raw[position]))
+        self._chunk.extend(ordinals, lines, rows, faults)
+
+    def _set_apart(self, ordinal: int, line: int, fault: BadValue, raw_text: str) -> None:
+        column = fault.column or None if isinstance(fault, FaultyColumn) else None
+        self._chunk.quarantined.append(
+            Quarantined(line, ordinal, column, fault.reason, fault.detail, fault.remedy, raw_text)
+        )
+
+
+def _count_from(first: int, size: int) -> Column:
+    return pyarrow.arange(first, first + size)
 
 
 def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
-    """Write chunks one after the other, each while the next is parsed (the driver waits without the GIL)."""
+    """Write chunks one after the other, each while the next is made of what was read (the driver leaves the GIL)."""
     counts = Counts()
     with _collector_at_rest(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest") as worker:
         pending: tuple[Chunk, Future[tuple[int, int]]] | None = None
-        for chunk in chunks:
+        for chunk in map(writer.prepare, chunks):
             if pending is not None:
                 _count(counts, *pending)
             pending = (chunk, worker.submit(writer.write, chunk))
@@ -108,10 +152,6 @@ def _collector_at_rest() -> Iterator[None]:
 def _count(counts: Counts, chunk: Chunk, written: "Future[tuple[int, int]]") -> None:
     loaded, refused = written.result()
     counts.loaded += loaded
-    counts.duplicate += chunk.duplicates + len(chunk.rows) - loaded - refused
+    counts.duplicate += chunk.taken - loaded - refused
     counts.quarantined += len(chunk.quarantined) + refused
-    counts.landed += len(chunk.rows) + chunk.duplicates + len(chunk.quarantined)
-
-
-def _quarantined(line: int, ordinal: int, fault: BadValue, column: str | None, raw_text: str) -> Quarantined:
-    return Quarantined(line, ordinal, column, fault.reason, fault.detail, fault.remedy, raw_text)
+    counts.landed += chunk.taken + len(chunk.quarantined)

@@ -208,6 +208,10 @@ def _boolean(value: Value) -> str:
 
 def _text(value: Value) -> str:
     if type(value) is str:
+        if _has_surrogate(value):  # half of a character, which JSON can spell and UTF-8 cannot
+            raise BadValue(
+                "invalid_text", f"{shown(value)} holds half a character", "write whole characters in the feed"
+            )
         return escape(value)
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -7,14 +7,18 @@ rows. The statements are in `sql/load.sql`; converting records to rows is in `bi
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
+import pyarrow
+import pyarrow.compute as pc
 from psycopg import sql
 
 from pipelines.catalog.shape import TableShape
-from pipelines.ingestion.binding import NULL, Row
+from pipelines.ingestion.chunk import Chunk, Quarantined, staged_text
+from pipelines.ingestion.columns import NULL
 from pipelines.ingestion.direct import DirectCopy
 from resources.database import Connection
 from resources.errors import LongboxError
@@ -23,96 +27,6 @@ from resources.sql import Queries, storable
 QUERIES = Queries.of("pipelines.ingestion")
 _COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
 _UNESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantined:
-    """One record that did not load, with all that is needed to repair and replay it."""
-
-    line: int
-    ordinal: int
-    column: str | None
-    reason: str
-    detail: str
-    remedy: str
-    raw_text: str
-
-
-@dataclass
-class Chunk:
-    """Rows collected for one round trip, each content once; and the bad records met on the way."""
-
-    rows: list[tuple[int, int, Row]] = field(default_factory=list)  # ordinal, line, row
-    quarantined: list[Quarantined] = field(default_factory=list)
-    duplicates: int = 0
-    _keys: set[str] = field(default_factory=set)
-    _seen: dict[str, int] = field(default_factory=dict)
-    _first_content: dict[str, str] = field(default_factory=dict)
-    _repeated: set[str] = field(default_factory=set)
-    _last_ordinal: dict[int, int] = field(default_factory=dict)
-
-    def extend(self, places: Sequence[tuple[int, int]], rows: Sequence[Row]) -> None:
-        """Take rows in, each with its place (ordinal, line); as `add` does, but at once where no key repeats."""
-        keys = {row.key_hash for row in rows}
-        if len(keys) == len(rows) and not self._seen and self._keys.isdisjoint(keys):
-            self._keys |= keys
-            self.rows.extend((ordinal, line, row) for (ordinal, line), row in zip(places, rows, strict=True))
-            return
-        if not self._seen:
-            so_far, self.rows = self.rows, []
-            for ordinal, line, row in so_far:
-                self.add(ordinal, line, row)
-        for (ordinal, line), row in zip(places, rows, strict=True):
-            self.add(ordinal, line, row)
-
-    def add(self, ordinal: int, line: int, row: Row) -> None:
-        """Take a row in; a content that the chunk has already is counted as a duplicate."""
-        index = self._seen.setdefault(row.key_hash + row.content_hash, len(self.rows))
-        if index < len(self.rows):
-            self.duplicates += 1
-            self._last_ordinal[index] = ordinal
-            return
-        if self._first_content.setdefault(row.key_hash, row.content_hash) != row.content_hash:
-            self._repeated.add(row.key_hash)
-        self.rows.append((ordinal, line, row))
-
-    def last_ordinal(self, index: int, ordinal: int) -> int:
-        """The ordinal of the last row with the content of the row at `index`, whose own is `ordinal`."""
-        return self._last_ordinal.get(index, ordinal)
-
-    @property
-    def has_repeats(self) -> bool:
-        """Whether two versions of one record are in the chunk."""
-        return bool(self._repeated)
-
-    def event_days(self) -> set[dt.date]:
-        """The days on which the rows' events happened; a deletion has none that a partition is needed for."""
-        days = {row.event_on for _, _, row in self.rows if not row.is_tombstone}
-        return set(map(dt.date.fromisoformat, days))
-
-    @property
-    def has_tombstones(self) -> bool:
-        """Whether a row of the chunk deletes its record."""
-        return any(row.is_tombstone for _, _, row in self.rows)
-
-    def new_positions(self, known: set[int]) -> list[int]:
-        """Where rows stand whose key neither the registry (`known`) nor another row of the chunk has; no deletions."""
-        return [
-            index
-            for index, (_, _, row) in enumerate(self.rows)
-            if index not in known and row.key_hash not in self._repeated and not row.is_tombstone
-        ]
-
-    def copy_lines(self, skip: Collection[int]) -> Iterable[str]:
-        """The rows in COPY's text format of the staging table, without those at the positions in `skip`."""
-        for index, (ordinal, line, row) in enumerate(self.rows):
-            if index not in skip:
-                last = self._last_ordinal.get(index, ordinal)
-                repeated = "t" if row.key_hash in self._repeated else "f"
-                yield (
-                    f"{ordinal}\t{last}\t{line}\t{row.key_hash}\t{row.content_hash}\t{row.event_on}\t{row.revision}"
-                    f"\t{repeated}\t{'t' if row.is_tombstone else 'f'}\t{row.fields}\n"
-                )
 
 
 @dataclass(frozen=True)
@@ -157,6 +71,12 @@ class ChunkWriter:
             values=_values(target.shape, self._columns),
         )
 
+    def prepare(self, chunk: Chunk) -> Chunk:
+        """Do the part of `write` that PostgreSQL is not needed for, while it may still work on the chunk before."""
+        if chunk.taken:
+            chunk.texts = self._direct.prepare(chunk.rows)
+        return chunk
+
     def write(self, chunk: Chunk) -> tuple[int, int]:
         """Write a chunk. Returns how many rows were new, and how many more the table refused (now quarantined)."""
         loaded, refused = self.write_without_quarantine(chunk)
@@ -165,19 +85,19 @@ class ChunkWriter:
 
     def write_without_quarantine(self, chunk: Chunk) -> tuple[int, dict[int, Quarantined]]:
         """Write a chunk's rows. Returns how many were new, and those that the table refused, by ordinal."""
-        if not chunk.rows:
+        if not chunk.taken:
             return 0, {}
         self._target.ensure_partitions(chunk.event_days())
-        done = self._direct.write(chunk)
-        if len(done) == len(chunk.rows):
-            return len(done), {}
+        rest = self._direct.write(chunk.rows, chunk.texts)
+        loaded = chunk.rows.num_rows - rest.num_rows
+        if not rest.num_rows:
+            return loaded, {}
         self._make_staging()
-        refused = self._stage(chunk, done)
-        loaded = len(done)
-        if len(refused) + len(done) < len(chunk.rows):
-            loaded += self._insert_range(chunk, chunk.rows[0][0], chunk.rows[-1][0], refused, done)
+        rest, refused = self._stage(rest)
+        if rest.num_rows:
+            loaded += self._insert_rows(rest, refused)
         self._connection.execute("TRUNCATE ingest_rows, ingest_known")
-        return loaded, {row.ordinal: row for row in refused.values()}
+        return loaded, refused
 
     def _make_staging(self) -> None:
         if not self._has_staging:
@@ -198,34 +118,37 @@ class ChunkWriter:
                      row.reason, storable(row.detail), storable(row.remedy), storable(row.raw_text), self._run_id)
                 )  # fmt: skip
 
-    def _stage(self, chunk: Chunk, done: Set[int]) -> dict[int, Quarantined]:
-        """COPY the rows that are not `done` into staging. Returns those that PostgreSQL cannot read, by position."""
+    def _stage(self, rows: Any) -> tuple[Any, dict[int, Quarantined]]:
+        """COPY rows into staging. Returns those that are there, and by ordinal those that PostgreSQL cannot read."""
         refused: dict[int, Quarantined] = {}
-        while True:
+        while rows.num_rows:
             try:
                 with (
                     self._connection.transaction(),
                     self._connection.cursor().copy(self._copy) as copy,
                 ):
-                    copy.write("".join(chunk.copy_lines(refused.keys() | done)).encode())
-                return refused
+                    copy.write(staged_text(rows))
+                break
             except psycopg.DataError as error:
                 found = _COPY_LINE.search(error.diag.context or "")
                 if found is None:
                     raise
-                kept = [
-                    index for index in range(len(chunk.rows)) if index not in refused and index not in done
-                ]
-                index = kept[int(found[1]) - 1]
-                refused[index] = self._refusal(chunk.rows[index], error)
+                place = int(found[1]) - 1
+                refusal = self._refusal(rows.slice(place, 1), error)
+                refused[refusal.ordinal] = refusal
+                rows = pyarrow.concat_tables([rows.slice(0, place), rows.slice(place + 1)])
+        return rows, refused
 
-    def _insert_range(
-        self, chunk: Chunk, first: int, last: int, refused: dict[int, Quarantined], done: Set[int]
-    ) -> int:
-        """Insert the staged rows from ordinal `first` to `last`; halve the range until a refused row stands alone."""
+    def _insert_rows(self, rows: Any, refused: dict[int, Quarantined]) -> int:
+        """Insert staged rows, which are in the order of their ordinals; halve them until a refused row stands alone."""
+        first, last = rows["ordinal"][0].as_py(), rows["ordinal"][-1].as_py()
+        has_repeats, has_tombstones = (
+            pc.any(rows["is_repeated"]).as_py(),
+            pc.any(rows["is_tombstone"]).as_py(),
+        )
         try:
             with self._connection.transaction():
-                return self._insert_new(first, last, chunk.has_repeats, chunk.has_tombstones)
+                return self._insert_new(first, last, has_repeats, has_tombstones)
         except (
             psycopg.IntegrityError,
             psycopg.DataError,
@@ -236,17 +159,13 @@ class ChunkWriter:
                     f"table {self._target.schema}.{self._target.table} has no partition for a row "
                     f"({error.diag.message_primary}); run `longbox migrate` and then this again"
                 ) from error
-            inside = [
-                index
-                for index, row in enumerate(chunk.rows)
-                if first <= row[0] <= last and index not in refused and index not in done
-            ]
-            if len(inside) == 1:
-                refused[inside[0]] = self._refusal(chunk.rows[inside[0]], error)
+            if rows.num_rows == 1:
+                refusal = self._refusal(rows, error)
+                refused[refusal.ordinal] = refusal
                 return 0
-            middle = chunk.rows[inside[len(inside) // 2]][0]
-            before = self._insert_range(chunk, first, middle - 1, refused, done)
-            return before + self._insert_range(chunk, middle, last, refused, done)
+            middle = rows.num_rows // 2
+            before = self._insert_rows(rows.slice(0, middle), refused)
+            return before + self._insert_rows(rows.slice(middle), refused)
 
     def _insert_new(self, first: int, last: int, has_repeats: bool, has_tombstones: bool) -> int:
         parameters = {**self._parameters, "first": first, "last": last}
@@ -261,8 +180,8 @@ class ChunkWriter:
             self._connection.execute(QUERIES["switch_versions"], parameters)
         return inserted
 
-    def _refusal(self, staged: tuple[int, int, Row], error: psycopg.Error) -> Quarantined:
-        ordinal, line, row = staged
+    def _refusal(self, row: Any, error: psycopg.Error) -> Quarantined:
+        ordinal, line, fields = (row[name][0].as_py() for name in ("ordinal", "line", "fields"))
         message = error.diag.message_primary or str(error)
         return Quarantined(
             line=line,
@@ -271,11 +190,11 @@ class ChunkWriter:
             reason="refused_by_table",
             detail=message,
             remedy="correct the record, or change the table's constraint, then `longbox quarantine replay`",
-            raw_text=self._as_json(row),
+            raw_text=self._as_json(fields),
         )
 
-    def _as_json(self, row: Row) -> str:
-        values = dict(zip(self._columns, row.fields.split("\t"), strict=True))
+    def _as_json(self, fields: str) -> str:
+        values = dict(zip(self._columns, fields.split("\t"), strict=True))
         return json.dumps(
             {name: _unescape(text) for name, text in values.items() if text != NULL},
             ensure_ascii=False,

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from resources import probes
 from resources.errors import LongboxError, UserError
 from resources.probes import Clock, LockHolder, PostgresFacts, RedisFacts
+from resources.s3_admin import S3Administration
 from resources.settings import PROJECT_ROOT, Settings, StackNotRunningError, redact, unknown_variables
 
 State = Literal["ok", "warning", "problem"]
@@ -207,6 +208,18 @@ def check_store(
     return [*found, Finding(label, OK, f"{redact(url)} takes, gives back and deletes an object")]
 
 
+def check_protection(label: str, url: str) -> list[Finding]:
+    """An S3 store of backups: can what is overwritten or deleted there be brought back? Others cannot tell."""
+    if not url.startswith("s3://"):
+        return []
+    found = S3Administration.from_url(url).describe()
+    if found.is_protected:
+        return [Finding(label, OK, f"bucket {found.bucket}: {found.protection}")]
+    remedy = "`longbox backup protect --yes` sets both; docs/runbooks/ransomware.md says what they are for"
+    message = f"bucket {found.bucket}: {found.protection}; backups there can be deleted for good"
+    return [Finding(label, WARNING, message, remedy)]
+
+
 def check_migrations(states: Mapping[str, str]) -> list[Finding]:
     """Revisions by state (pending, edited, lost, applied, absent), as the migrations tell them."""
     found = []
@@ -258,4 +271,7 @@ def server_checks(
         stores.setdefault(url, f"backup copy {number}")
     for url, label in stores.items():
         found += guarded(label, lambda label=label, url=url: check_store(label, url, now))  # type: ignore[misc]
+    for url in dict.fromkeys([settings.backup_store, *settings.backup_copy_stores]):
+        label = f"protection of the {stores[url]}"
+        found += guarded(label, lambda label=label, url=url: check_protection(label, url))  # type: ignore[misc]
     return found

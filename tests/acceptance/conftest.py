@@ -19,7 +19,7 @@ from deploy.local import privileges
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
 from tests.conftest import s3_environment
-from tests.daily_runs import Daily, small_rates
+from tests.daily_runs import Daily, comics_assets, small_rates
 
 RUN_SECONDS = 240.0
 
@@ -38,6 +38,10 @@ class Platform:
         store = self.daily.store
         for info in list(store.list("landing/")):
             store.delete(info.path)
+
+    def launch(self, first: str, last: str) -> str:
+        """Start one run over a range of landing days of the comics; returns its id."""
+        return self.client.launch("daily_pipeline", partition_range=(first, last), assets=comics_assets())
 
     def finish(self, run_id: str) -> Run:
         """Wait until a run ends."""

@@ -33,7 +33,7 @@ def undisturbed(platform: Platform) -> object:
     """The digest after a run that nobody disturbed."""
     platform.start_over()
     land_a_week(platform)
-    platform.succeed(platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST)))
+    platform.succeed(platform.launch(FIRST, LAST))
     return platform.daily.digest()
 
 
@@ -55,7 +55,7 @@ def test_a_run_killed_in_the_middle_is_completed_by_the_next(
 ) -> None:
     platform.daily.forget_everything()
     with held_outcome(platform, stage) as holder:
-        run_id = platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST))
+        run_id = platform.launch(FIRST, LAST)
         with psycopg.connect(platform.stack.settings.postgres_url, autocommit=True) as observer:
             waiting = wait_until(
                 lambda: observer.execute(
@@ -67,7 +67,7 @@ def test_a_run_killed_in_the_middle_is_completed_by_the_next(
         assert waiting is not None, platform.client.failures(run_id)
         platform.run_worker().send_signal(signal.SIGKILL)
     assert platform.finish(run_id).status == "FAILURE"
-    platform.succeed(platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST)))
+    platform.succeed(platform.launch(FIRST, LAST))
     assert platform.daily.digest() == undisturbed
     assert platform.daily.count("comics.pricing_data_raw") == 480
 
@@ -100,7 +100,7 @@ def test_with_valkey_stopped_in_the_middle_only_the_warm_step_reports_it(
     platform.daily.forget_everything()
     valkey = platform.process("Valkey")
     with held_outcome(platform, STAGES[1]) as holder:
-        run_id = platform.client.launch("daily_pipeline", partition_range=(FIRST, LAST))
+        run_id = platform.launch(FIRST, LAST)
         with psycopg.connect(platform.stack.settings.postgres_url, autocommit=True) as observer:
             waiting = wait_until(
                 lambda: observer.execute(

@@ -42,28 +42,16 @@ def test_one_day_materialises(platform: Platform) -> None:
     assert platform.daily.count(f"{NORMALISED.replace('/', '.')}") == 30
 
 
-def test_a_range_of_thirty_days_is_one_run_and_running_it_again_changes_nothing(platform: Platform) -> None:
-    platform.start_over()
-    for number in range(2, 31, 3):
-        platform.daily.land(first_day(number), "a.csv", sales(first_day(number - 1), 20))
-    span = (first_day(1), first_day(30))
-    platform.succeed(platform.client.launch("daily_pipeline", partition_range=span))
-    digest = platform.daily.digest()
-    assert set(platform.daily.outcomes(AGGREGATED).values()) == {"complete"}
-    assert len(platform.daily.outcomes(AGGREGATED)) == 30
-    platform.succeed(platform.client.launch("daily_pipeline", partition_range=span))
-    assert platform.daily.digest() == digest
-
-
-def test_a_backfill_of_thirty_days_from_the_dialogue_is_one_run_and_changes_nothing(
+def test_thirty_days_are_one_run_and_a_backfill_of_them_from_the_dialogue_is_one_that_changes_nothing(
     platform: Platform,
 ) -> None:
     platform.start_over()
+    days = [first_day(number) for number in range(1, 31)]
     for number in range(2, 31, 3):
         platform.daily.land(first_day(number), "a.csv", sales(first_day(number - 1), 20))
-    days = [first_day(number) for number in range(1, 31)]
-    platform.succeed(platform.client.launch("daily_pipeline", partition_range=(days[0], days[-1])))
+    platform.succeed(platform.launch(days[0], days[-1]))
     digest = platform.daily.digest()
+    assert list(platform.daily.outcomes(AGGREGATED).values()) == ["complete"] * 30
     chosen = [RAW, "comics/publishers", "comics/series", "comics/comics", NORMALISED, AGGREGATED]
     backfill_id = platform.client.backfill(chosen, days)
     status = wait_until(

@@ -45,6 +45,22 @@ def test_object_lock_and_encryption_are_described(s3_url: str) -> None:
     assert S3Administration.from_url(s3_url).describe().object_lock is None
 
 
+def test_object_lock_is_set_once_and_never_shortened_or_weakened(s3_url: str) -> None:
+    admin = S3Administration("lockable-bucket")
+    assert admin.ensure_bucket(is_lockable=True) is True
+    assert not admin.describe().is_protected
+    assert admin.ensure_object_lock(30) is True
+    assert admin.describe().object_lock == ObjectLock("GOVERNANCE", 30)
+    assert admin.describe().protection == "versioning enabled, Object Lock GOVERNANCE of 30 days"
+    assert admin.describe().is_protected
+    assert admin.ensure_object_lock(14) is False
+    assert admin.ensure_object_lock(14, "COMPLIANCE") is True
+    assert admin.describe().object_lock == ObjectLock("COMPLIANCE", 30)
+    assert admin.ensure_object_lock(60) is True
+    assert admin.describe().object_lock == ObjectLock("COMPLIANCE", 60)
+    assert admin.ensure_object_lock(60) is False
+
+
 def test_our_lifecycle_rules_are_kept_exact_and_those_of_others_are_left_alone(s3_url: str) -> None:
     admin = S3Administration.from_url(s3_url)
     theirs = {"ID": "theirs", "Filter": {"Prefix": "logs/"}, "Status": "Enabled", "Expiration": {"Days": 7}}

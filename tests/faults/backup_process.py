@@ -1,7 +1,8 @@
-"""A backup or a restore as a process of its own, to be killed: says on stdout when it reached a step.
+"""A backup, a restore or a drill as a process of its own, to be killed: says on stdout when it reached a step.
 
     python -m tests.faults.backup_process back_up STORE URL SYSTEM KEYS KIND STEP
     python -m tests.faults.backup_process restore STORE SYSTEM KEYS INTO STEP
+    python -m tests.faults.backup_process drill STORE SYSTEM KEYS URL SCRATCH SEED STEP
 At STEP (a number of parts put, `record`, `files`, `recovered`, or `end`) it prints READY and waits to be killed.
 """
 
@@ -10,6 +11,8 @@ import time
 from pathlib import Path
 
 from pipelines.backup import restore as stage
+from pipelines.backup.drill import Connect, Drill, Findings, Moment
+from pipelines.backup.ledger import Ledger
 from pipelines.backup.planning import RestoreRequest
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
@@ -61,22 +64,51 @@ def back_up(
     print(record.backup_id, peak_kib())
 
 
+def stop_after_files() -> None:
+    """Wait once the files of a restore are laid out."""
+    plain = stage.lay_out
+
+    def lay_out(*arguments: object) -> None:
+        plain(*arguments)  # type: ignore[arg-type]
+        wait_to_be_killed()
+
+    stage.lay_out = lay_out
+
+
 def restore(store: str, system: str, keys: str, into: str, step: str) -> None:
     """One restore to the newest moment."""
     opener = Opener(RecoveryKeys.load(Path(keys) / "recovery.json"))
     if step == "files":
-        plain = stage.lay_out
-
-        def lay_out(*arguments: object) -> None:
-            plain(*arguments)  # type: ignore[arg-type]
-            wait_to_be_killed()
-
-        stage.lay_out = lay_out
+        stop_after_files()
     repository = Repository(ObjectStore.from_url(store), system)
     check = (lambda url: wait_to_be_killed()) if step == "recovered" else None
     stage.restore(repository, RestoreRequest(Path(into), is_durable=False), opener, check=check)
     print("restored", peak_kib())
 
 
+def drill(store: str, system: str, keys: str, url: str, scratch: str, seed: str, step: str) -> None:
+    """One drill in the database of the ledger."""
+    opener = Opener(
+        RecoveryKeys.load(Path(keys) / "recovery.json"), ServerKeys.load(Path(keys) / "server.json")
+    )
+    repository = Repository(ObjectStore.from_url(store), system)
+    if step == "files":
+        stop_after_files()
+    with Database(url) as database:
+        ledger = Ledger(database, system, "storm")
+        judges = (Waiting(),) if step == "recovered" else ()
+        Drill(database, repository, opener, Path(scratch), ledger, judges).run(int(seed))
+
+
+class Waiting:
+    """A judge who waits to be killed, while the restored server runs."""
+
+    name = "waiting"
+
+    def judge(self, connect: Connect, moment: Moment) -> Findings:
+        wait_to_be_killed()
+        return Findings(0)
+
+
 if __name__ == "__main__":
-    {"back_up": back_up, "restore": restore}[sys.argv[1]](*sys.argv[2:])
+    {"back_up": back_up, "restore": restore, "drill": drill}[sys.argv[1]](*sys.argv[2:])

@@ -16,6 +16,7 @@ import pytest
 
 from assets.platform.backup import backup_definitions
 from pipelines.backup import expiry, routine, setup
+from pipelines.backup.drill import DrillResult
 from pipelines.backup.errors import BackupRunningError
 from pipelines.migration import migrate
 from resources.database import Database
@@ -129,6 +130,34 @@ def test_a_damaged_object_fails_the_verification_by_name_and_the_check_of_the_ne
     assert not failed.success
     [event] = [event for event in failed.all_events if event.is_step_failure]
     assert "part-000001.sealed is damaged" in str(event.step_failure_data.error.message)
+
+
+def test_what_the_ledger_names_and_the_store_lost_is_named_by_reading_back(settings: Settings) -> None:
+    with Database(settings.postgres_url) as database:
+        kept, lost = (
+            routine.make_backup(settings, database, "full", warn=lambda _: None).record for _ in "ab"
+        )
+        result = routine.run_drill(settings, database, seed=1)
+        assert result.backup_id in (kept.backup_id, lost.backup_id)
+        routine.copy_all(settings, database)
+        assert [report.faults for report in routine.read_back_all(settings, database)] == [(), ()]
+        repository = routine.open_own(settings, database)
+        witness = repository.all_names("truth")[-1]
+        gone = [witness, *repository.all_names("drills"), *repository.all_names(f"data/{lost.backup_id}")]
+        for name in [*gone, f"catalogue/{lost.backup_id}.json"]:
+            repository.delete(name)
+        report, copy = routine.read_back_all(settings, database)
+        assert {fault.name for fault in report.faults} == {
+            witness, result_name(result), f"catalogue/{lost.backup_id}.json"
+        }  # fmt: skip
+        assert copy.is_sound
+        for name in repository.all_names("catalogue"):
+            repository.only(repository.store).delete(name)
+        assert not routine.read_back_all(settings, database)[0].is_sound
+
+
+def result_name(result: DrillResult) -> str:
+    return f"drills/{result.began_at:%Y%m%dT%H%M%S.%f}Z.json"
 
 
 def test_expiry_tells_the_ledger_before_it_deletes(settings: Settings) -> None:

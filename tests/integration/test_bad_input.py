@@ -159,6 +159,9 @@ ROWS = [
              "not a nested value", file_name="m.jsonl", column="item"),
     row_case("JSON that is no JSON", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n'
              f'{{"shop":"@","id":"2","price":NaN,"sold_at":"{T}"}}\n', 2, "malformed", "NaN", file_name="m.jsonl"),
+    row_case("half a character", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n'
+             f'{{"shop":"@","id":"2","item":"\\ud800","price":1,"sold_at":"{T}"}}\n', 2, "invalid_text",
+             "whole characters", file_name="m.jsonl", column="item"),
     Case("Parquet with other types", parquet(id=pa.array([7], pa.int64()), price=["10.00"],
          sold_at=pa.array([dt.date(2026, 2, 1)], pa.date32())), (1, 1, 0, 0), (), "m.parquet",
          sold_at=("2026-02-01 00:00:00",)),

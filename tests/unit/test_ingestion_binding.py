@@ -82,4 +82,4 @@ def test_the_identity_of_a_record_does_not_depend_on_its_neighbours(shop, record
     rows = maker(shop, HEADER)[0]
     together, _ = rows.rows(records, list(range(len(records))))
     alone = [rows.rows([record], [0])[0][0] for record in records]
-    assert together == alone
+    assert list(together) == alone

@@ -8,10 +8,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.ingestion import decode, formats
+from pipelines.ingestion import csv_records, decode, lines
 from pipelines.ingestion.decode import decompressed, fingerprint
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 from pipelines.ingestion.formats import open_records
@@ -68,7 +68,7 @@ def test_a_bad_line_costs_only_itself():
 
 
 def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
-    monkeypatch.setattr(formats, "MAX_RECORD_LINES", 50)
+    monkeypatch.setattr(csv_records, "MAX_RECORD_LINES", 50)
     rows = "".join(f"{n},x,y\n" for n in range(200))
     _, found = read(f'a,b,c\n1,"open,3\n{rows}'.encode())
     assert found[0] == (2, ("malformed", '1,"open,3\n'))
@@ -77,8 +77,8 @@ def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
 
 
 def test_a_line_past_the_limit_is_put_aside_with_bounded_memory(monkeypatch):
-    monkeypatch.setattr(formats, "MAX_LINE_BYTES", 1000)
-    monkeypatch.setattr(formats, "RAW_TEXT_LIMIT", 500)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(lines, "RAW_TEXT_LIMIT", 500)
     data = b"a,b,c\n" + b'1,"' + b"z" * 100_000 + b"\n4,5,6\n"
     _, found = read(data, size=100)
     assert [value if isinstance(value, list) else value[0] for _, value in found] == [
@@ -179,3 +179,38 @@ def test_any_bytes_are_read_or_refused_never_crash(data):
         read(data, "x.jsonl")
     except UnreadableFileError as fault:
         assert fault.remedy
+
+
+FIELDS = st.sampled_from(
+    ["", "x", " ", "1.5", '"q"', '"a,b"', '"a""b"', 'a"b', '"two\nlines"', '"open', "ü", "\r", "N"]
+)
+TEXTS = st.lists(
+    st.tuples(st.lists(FIELDS, max_size=4).map(",".join), st.sampled_from(["\n", "\n", "\r\n"])), max_size=12
+).map(lambda lines: "a,b,c\n" + "".join(line + end for line, end in lines))
+
+
+@settings(deadline=None)  # no test asserts a wall time
+@given(TEXTS, st.sampled_from([11, 40, 1 << 20]), st.booleans())
+def test_a_block_taken_apart_at_once_gives_the_records_that_one_by_one_gives(text, size, is_cut):
+    data = text.removesuffix("\n").encode() if is_cut else text.encode()
+    records = open_records(pieces(data, size), data, "x.csv", encoding="utf-8", delimiter=",", wanted=WANTED)
+    found = []
+    for piece in records.pieces():
+        if isinstance(piece, csv_records.Block):
+            rows = zip(*(column.to_pylist() for column in piece.columns), strict=True)
+            found += [(piece.first_line + n, list(row), piece.text_of(n)) for n, row in enumerate(rows)]
+        else:
+            what = piece.reason if isinstance(piece, BadRecord) else list(piece)
+            found.append((records.line, what, records.raw_text()))
+    again = open_records(pieces(data, size), data, "x.csv", encoding="utf-8", delimiter=",", wanted=WANTED)
+    assert found == [
+        (again.line, one.reason if isinstance(one, BadRecord) else list(one), again.raw_text())
+        for one in again
+    ]
+
+
+def test_regular_lines_are_taken_apart_as_one_block():
+    data = b"a,b,c\n" + b'1,2,3\n4,"5",6\n' * 50
+    records = open_records(pieces(data, 200), data, "x.csv", encoding="utf-8", delimiter=None, wanted=WANTED)
+    found = list(records.pieces())
+    assert all(isinstance(piece, csv_records.Block) for piece in found) and sum(map(len, found)) == 100

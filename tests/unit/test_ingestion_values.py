@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.ingestion.bulk import bulk_converter
+from pipelines.ingestion.columns import texts
 from pipelines.ingestion.errors import BadValue
 from pipelines.ingestion.values import ColumnFormat, converter
 
@@ -191,12 +192,10 @@ COLUMN_TEXTS = st.one_of(
 
 @given(
     st.lists(COLUMN_TEXTS.filter(bool), min_size=1, max_size=6),
-    st.sampled_from(
-        ["numeric(12,2)", "numeric(5,0)", "text", "date", "timestamp with time zone", "integer", "boolean"]
-    ),
+    st.sampled_from(["numeric(12,2)", "numeric(5,0)", "text", "timestamp with time zone"]),
 )
-def test_a_column_converted_at_once_is_the_same_as_value_by_value(texts, type_name):
+def test_a_column_converted_at_once_is_the_same_as_value_by_value(values, type_name):
     one = converter(type_name, ColumnFormat())
-    found = bulk_converter(type_name, ColumnFormat(), one)(texts, "\n".join(texts))
-    if found is not None:
-        assert list(found) == [one(text) for text in texts]
+    bulk = bulk_converter(type_name, ColumnFormat())
+    for text, found in zip(values, bulk(texts(values)).to_pylist(), strict=True):
+        assert found is None or found == one(text)

@@ -22,6 +22,18 @@ SELECT chain_position, fault FROM longbox.ledger_faults();
 SELECT proof ->> 'name', proof ->> 'blake2b' FROM longbox.ledger
 WHERE act = 'witness' AND relation = %(relation)s ORDER BY chain_position;
 
+-- name: ledgered_drills
+-- Name and digest of the result of every drill.
+SELECT proof ->> 'result', coalesce(proof ->> 'blake2b', '') FROM longbox.ledger
+WHERE act = 'restore drill' AND relation = %(relation)s;
+
+-- name: ledgered_backups
+-- Every backup that was made and did not expire in the store %(store)s.
+SELECT proof ->> 'backup_id' FROM longbox.ledger WHERE act = 'backup' AND relation = %(relation)s
+EXCEPT
+SELECT proof ->> 'backup_id' FROM longbox.ledger
+WHERE act = 'expire backup' AND relation = %(relation)s AND proof ->> 'store' = %(store)s;
+
 -- name: truth_clock
 -- The server's clock, which cluster it is, and the database.
 SELECT clock_timestamp(), (SELECT system_identifier::text FROM pg_control_system()), current_database()::text;

@@ -72,24 +72,11 @@ SELECT file_name, change FROM longbox.loads JOIN longbox.feeds USING (feed_id),
 WHERE (system, feed) = (%(system)s, %(feed)s) AND landing_day = %(landing_day)s
 ORDER BY file_name COLLATE "C", load_id
 
--- name: drop_probe
-DROP TABLE IF EXISTS pg_temp.ingest_probe
-
--- name: create_probe
--- The keys of one chunk.
-CREATE TEMP TABLE ingest_probe (position integer, key_hash uuid) ON COMMIT DROP
-
--- name: copy_probe
-COPY ingest_probe (position, key_hash) FROM STDIN
-
 -- name: probe_registry
--- Which of the chunk's keys the registry has: one probe of its primary key a row (see find_known).
+-- Which of the chunk's keys the registry has, by position from 1: one probe of its primary key a row (see find_known).
 SELECT p.position
-FROM ingest_probe p,
+FROM unnest(%(keys)s::text::uuid[]) WITH ORDINALITY AS p (key_hash, position),
      LATERAL (SELECT FROM longbox.record_keys WHERE feed_id = %(feed_id)s AND key_hash = p.key_hash LIMIT 1) k
-
--- name: empty_probe
-TRUNCATE ingest_probe
 
 -- name: copy_new_rows
 COPY {table} ({columns}, key_hash, content_hash, landing_day, load_id, line) FROM STDIN

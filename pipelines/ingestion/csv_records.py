@@ -1,0 +1,215 @@
+"""CSV of any sane dialect: regular blocks are taken apart at once, all others record by record.
+
+Both ways give the same records with the same lines; what is bad is told by the second alone.
+"""
+
+import csv
+import functools
+import io
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow
+import pyarrow.csv
+
+from pipelines.ingestion.columns import TEXT, Column, flat, texts
+from pipelines.ingestion.errors import BadRecord, UnreadableFileError
+from pipelines.ingestion.lines import MAX_LINE_BYTES, RAW_TEXT_LIMIT, Lines
+
+MAX_RECORD_LINES = 10_000
+CANDIDATE_DELIMITERS = ",;\t|"
+csv.field_size_limit(MAX_LINE_BYTES)
+
+Record = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Regular records, one a line, as columns of texts. `text` are their lines, from line `first_line` on."""
+
+    columns: Sequence[Column]
+    first_line: int
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def text_of(self, position: int) -> str:
+        """The text of one of the records, as much of it as quarantine keeps."""
+        end = "\n" if position + 1 < len(self._lines) else ""
+        return (self._lines[position] + end)[:RAW_TEXT_LIMIT]
+
+    @functools.cached_property
+    def _lines(self) -> list[str]:
+        return self.text.split("\n")
+
+
+class CsvRecords:
+    """Records of a CSV text. Quoted fields may hold delimiters and newlines; an unclosed quote costs one line only."""
+
+    def __init__(self, lines: Lines, delimiter: str | None, wanted: Sequence[str]) -> None:
+        self._lines = lines
+        self._source = iter(lines)
+        self._pending: list[str] = []
+        self.line = 0
+        first = next((line for line in self._source if line.strip()), "")
+        self.delimiter = delimiter or _delimiter_of(first, wanted)
+        self.line = lines.number
+        if lines.faults:
+            raise UnreadableFileError(
+                "unreadable",
+                "its header line is not valid text",
+                "land a text file with a header",
+            )
+        try:
+            self.header = [name.strip() for name in next(csv.reader([first], delimiter=self.delimiter), [])]
+        except csv.Error as error:
+            raise UnreadableFileError(
+                "unreadable", f"its header cannot be parsed ({error})", "write a header"
+            ) from None
+
+    def raw_text(self) -> str:
+        return self.text_of(self._pending)
+
+    def raw_lines(self) -> Any:
+        pending = self._pending
+        return pending[0] if len(pending) == 1 else tuple(pending)
+
+    def text_of(self, raw_lines: Any) -> str:
+        return "".join(raw_lines)[:RAW_TEXT_LIMIT]
+
+    def __iter__(self) -> Iterator[Record | BadRecord]:
+        while self._lines.begin():
+            yield from self._records_of_block()
+
+    def pieces(self) -> Iterator[Record | BadRecord | Block]:
+        """The same records, but a block of regular ones is taken apart at once."""
+        while self._lines.begin():
+            text = self._lines.rest()
+            columns = None if text is None else split_block(text, self.delimiter, len(self.header))
+            if text is None or columns is None:
+                yield from self._records_of_block()
+                continue
+            self.line = self._lines.number + 1
+            self._lines.take(len(columns[0]))
+            yield Block(columns, self.line, text)
+
+    def _records_of_block(self) -> Iterator[Record | BadRecord]:
+        """Records one by one up to the first that ends where the block ends, or a later one does."""
+        again: list[str] = []  # lines to read once more after an unclosed quote
+        while True:
+            replay, again = deque(again), []
+            yield from self._parse(replay, again, self._lines.number - len(replay))
+            if not again:
+                return
+
+    def _parse(self, replay: deque[str], again: list[str], before: int) -> Iterator[Record | BadRecord]:
+        """Parse the lines of `replay`, then of the file; on a runaway quote leave the lines after it in `again`."""
+        pending, faults, width = self._pending, self._lines.faults, len(self.header)
+        reader = csv.reader(self._feed(replay), delimiter=self.delimiter, strict=True)
+        consumed = 0
+        while replay or not self._lines.is_at_end:
+            pending.clear()
+            self.line = before + consumed + 1
+            problem: BadRecord | None = None
+            row: list[str] = []
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, _RunawayError) as error:
+                if len(pending) > 1 or isinstance(error, _RunawayError):
+                    again.extend(pending[1:])
+                    again.extend(replay)
+                    del pending[1:]
+                    yield BadRecord(
+                        "malformed",
+                        "a quote is opened and never closed",
+                        'close it, or double it: ""',
+                    )
+                    return
+                problem = BadRecord(
+                    "malformed",
+                    f"the line is not valid CSV ({error})",
+                    "quote the field",
+                )
+            consumed = reader.line_num
+            if faults and (
+                found := [faults.pop(n) for n in range(self.line, before + consumed + 1) if n in faults]
+            ):
+                problem = found[0]
+            if problem is not None:
+                yield problem
+            elif len(row) == width:
+                yield row
+            elif row and (len(row) > 1 or row[0].strip()):
+                yield BadRecord(
+                    "column_count",
+                    f"{len(row)} fields, the header has {width}",
+                    "quote fields that hold the delimiter",
+                )
+
+    def _feed(self, replay: deque[str]) -> Iterator[str]:
+        pending, size = self._pending, 0
+        while replay or self._lines.begin():
+            line = replay.popleft() if replay else next(self._source)
+            pending.append(line)
+            size = len(line) if len(pending) == 1 else size + len(line)
+            if len(pending) > MAX_RECORD_LINES or size > MAX_LINE_BYTES + 1:
+                raise _RunawayError
+            yield line
+
+
+class _RunawayError(Exception):
+    """A record swallows line after line: its quote is never closed."""
+
+
+def split_block(text: str, delimiter: str, width: int) -> list[Column] | None:
+    """The columns of whole lines of CSV; None where not every line is a record of `width` fields.
+
+    Quoted text goes through the same strict parser as single records, any other through Arrow's, which agrees with it
+    where there is no quote and no carriage return; a test holds the two against each other.
+    """
+    lines = text.count("\n") + (not text.endswith("\n"))
+    if text.count("\r"):
+        text = text.replace("\r\n", "\n")
+    if "\r" in text or not width:
+        return None
+    if '"' in text or not delimiter.isascii():
+        try:
+            records = list(csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True))
+        except csv.Error:
+            return None
+        if len(records) != lines or set(map(len, records)) != {width}:
+            return None
+        return [texts(column) for column in zip(*records, strict=True)]
+    names = [str(index) for index in range(width)]
+    data = text.encode()
+    try:
+        table = pyarrow.csv.read_csv(
+            pyarrow.py_buffer(data),
+            pyarrow.csv.ReadOptions(column_names=names, block_size=len(data) + 1, use_threads=False),
+            pyarrow.csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, TEXT), check_utf8=False),
+        )
+    except pyarrow.ArrowInvalid:
+        return None
+    return [flat(column) for column in table.columns] if table.num_rows == lines else None
+
+
+def _delimiter_of(header: str, wanted: Sequence[str]) -> str:
+    known = {name.casefold() for name in wanted}
+
+    def score(delimiter: str) -> tuple[int, int]:
+        try:
+            names = next(csv.reader([header], delimiter=delimiter), [])
+        except csv.Error:
+            return (0, 0)
+        return (
+            sum(name.strip().casefold() in known for name in names),
+            header.count(delimiter),
+        )
+
+    return max(CANDIDATE_DELIMITERS, key=score)
