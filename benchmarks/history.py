@@ -73,8 +73,8 @@ _AGGREGATED = """
 INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, sale_count, volume_usd,
   min_usd, p25_usd, median_usd, p75_usd, max_usd, mean_usd, stddev_usd)
 SELECT comic_id, grade_band, period_type, period_start, sale_count, volume_usd, min_usd,
-       round(quartiles[1]::numeric, 2), round(quartiles[2]::numeric, 2), round(quartiles[3]::numeric, 2), max_usd, mean_usd,
-       stddev_usd
+       round(quartiles[1]::numeric, 2), round(quartiles[2]::numeric, 2), round(quartiles[3]::numeric, 2), max_usd,
+       mean_usd, stddev_usd
 FROM (SELECT comic_id, grade_band, period_type, period_start, count(*) AS sale_count, sum(price) AS volume_usd,
              min(price) AS min_usd, max(price) AS max_usd, round(avg(price), 2) AS mean_usd,
              percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price::float8) AS quartiles,
