@@ -15,6 +15,7 @@ from assets.lifecycle import system_definitions
 from assets.platform.backup import backup_definitions
 from assets.platform.history import dagster_history
 from assets.platform.upkeep import upkeep_definitions
+from assets.platform.wal import wal_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.definitions import default_resources
 from resources.settings import Settings
@@ -35,7 +36,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         warnings.simplefilter("ignore", dg.BetaWarning)
         parts = {name: system_definitions(system) for name, system in catalog.systems.items()}
         upkeep = upkeep_definitions(catalog)
-        backups = backup_definitions(settings)
+        backups = dg.Definitions.merge(backup_definitions(settings), wal_definitions())
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(

@@ -33,6 +33,7 @@ def build_app() -> typer.Typer:
         sample,
         status,
         up,
+        wal,
     )
 
     app = typer.Typer(
@@ -61,6 +62,7 @@ def build_app() -> typer.Typer:
         doctor,
         backup,
         restore,
+        wal,
         dagster_history,
     ):
         command.register(app)

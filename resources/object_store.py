@@ -170,6 +170,20 @@ class ObjectStore:
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
 
+    def settle(self, path: str) -> None:
+        """See that an object survives a loss of power: a local store leaves that to the kernel, others promise it."""
+        if self._folder is None:
+            return
+        for place in (self._folder / path, (self._folder / path).parent):
+            try:
+                handle = os.open(place, os.O_RDONLY)
+            except OSError as error:
+                raise ObjectStoreError(f"{place} cannot be synced to disk: {error.strerror}") from error
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
     def delete(self, path: str) -> None:
         """Remove `path`; absent is fine."""
         try:

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+import psutil
+
 from resources.errors import LongboxError
 from resources.postgres_programs import (
     PostgresPrograms,
@@ -71,6 +73,40 @@ class BaseBackupStream:
         return _last_words(without_secret(self._log.read().decode("utf-8", "replace"), self._url))
 
 
+class WalReceiving:
+    """A running pg_receivewal; it ends by itself when the server or the network goes away."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: IO[bytes], url: str) -> None:
+        self._process, self._log, self._url = process, log, url
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def said(self) -> str:
+        """Its last words, without a password."""
+        self._log.seek(0)
+        return _last_words(without_secret(self._log.read().decode("utf-8", "replace"), self._url))
+
+    def stop(self) -> None:
+        """End it: it syncs and confirms what it has. Safe to repeat."""
+        for number in (signal.SIGINT, signal.SIGKILL):
+            if self._process.poll() is None:
+                self._process.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_STOP_SECONDS)
+
+    def close(self) -> None:
+        """End it and forget what it said."""
+        self.stop()
+        self._log.close()
+
+
 @dataclass(frozen=True)
 class PostgresTools:
     """The programs of one PostgreSQL version and whom they run as where data folders are concerned."""
@@ -112,6 +148,24 @@ class PostgresTools:
             finally:
                 stream.close()
 
+    def receive_wal(self, url: str, slot: str, folder: Path) -> "WalReceiving":
+        """Start pg_receivewal from where `slot` is into the empty `folder`; it syncs before it confirms."""
+        address, env = _without_password(url)
+        command: list[str | Path] = [self.programs.program("pg_receivewal"), "--dbname", address]
+        command += ["--slot", slot, "--directory", folder, "--synchronous", "--no-loop", "--no-password"]
+        command += ["--status-interval", "2"]
+        log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            cwd=folder,
+            start_new_session=True,
+        )
+        return WalReceiving(process, log, url)
+
     def verify(self, folder: Path) -> None:
         """Check a folder's files and WAL against its manifest. Raises `PostgresToolError` naming the first faults."""
         self._run("pg_verifybackup", ["--exit-on-error", "--quiet", folder])
@@ -145,6 +199,21 @@ class PostgresTools:
         if done.returncode != 0:
             raise PostgresToolError(program, _last_words(done.stderr or done.stdout))
         return str(done.stdout)
+
+
+def end_left_over_receivers(folder: Path) -> int:
+    """Kill every pg_receivewal that works below `folder`: what a killed parent left. Returns how many.
+
+    What they had not confirmed is received again. Only for who holds the spool's lock.
+    """
+    place, found = folder.resolve(), []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.info["name"] == "pg_receivewal" and Path(process.cwd()).is_relative_to(place):
+                process.kill()
+                found.append(process)
+    psutil.wait_procs(found, timeout=_STOP_SECONDS)
+    return len(found)
 
 
 def _without_password(url: str) -> tuple[str, dict[str, str]]:

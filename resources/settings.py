@@ -106,6 +106,30 @@ SETTINGS: tuple[Setting, ...] = (
         "/media/vault/backup-recovery.json",
     ),
     Setting(
+        "LONGBOX_WAL_SPOOL",
+        "folder `wal` in LONGBOX_HOME",
+        "Where the WAL receiver keeps what is not yet in the store, on a disk of its own where there is one.",
+        "/var/spool/longbox-wal",
+    ),
+    Setting(
+        "LONGBOX_WAL_SHIP_SECONDS",
+        "30",
+        "How often the open WAL segment goes to the store, 1 to 60 seconds: what a lost server may cost.",
+        "15",
+    ),
+    Setting(
+        "LONGBOX_WAL_SPOOL_MAX_BYTES",
+        "2GB",
+        "Above it receiving pauses until the store takes WAL again; the server keeps it meanwhile.",
+        "20GB",
+    ),
+    Setting(
+        "LONGBOX_WAL_SLOT_MAX_BYTES",
+        "8GB",
+        "WAL that the server may keep for the receiver; above it the slot is dropped and a full backup begun.",
+        "100GB",
+    ),
+    Setting(
         "LONGBOX_SYSTEMS",
         "none",
         "Extra system folders, or folders of them, colon-separated.",
@@ -164,6 +188,10 @@ class Settings:
     given_backup_postgres_url: str | None = field(default=None, repr=False)
     given_backup_keys: Path | None = None
     given_backup_recovery_keys: Path | None = None
+    given_wal_spool: Path | None = None
+    wal_ship_seconds: int = 30
+    wal_spool_max_bytes: int = 2 * 10**9
+    wal_slot_max_bytes: int = 8 * 10**9
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -189,6 +217,11 @@ class Settings:
             given_backup_postgres_url=read.one("LONGBOX_BACKUP_POSTGRES_URL", postgres_url),
             given_backup_keys=read.one("LONGBOX_BACKUP_KEYS", _path),
             given_backup_recovery_keys=read.one("LONGBOX_BACKUP_RECOVERY_KEYS", _path),
+            given_wal_spool=read.one("LONGBOX_WAL_SPOOL", _path),
+            wal_ship_seconds=read.one("LONGBOX_WAL_SHIP_SECONDS", _ship_seconds) or cls.wal_ship_seconds,
+            wal_spool_max_bytes=read.one("LONGBOX_WAL_SPOOL_MAX_BYTES", _size_bytes)
+            or cls.wal_spool_max_bytes,
+            wal_slot_max_bytes=read.one("LONGBOX_WAL_SLOT_MAX_BYTES", _size_bytes) or cls.wal_slot_max_bytes,
         )
 
     @property
@@ -236,6 +269,11 @@ class Settings:
     def backup_recovery_keys(self) -> Path:
         """The file of the keys that decrypt backups; it need not exist on a server."""
         return self.given_backup_recovery_keys or self.home / "keys" / "backup-recovery.json"
+
+    @property
+    def wal_spool(self) -> Path:
+        """The folder of the WAL receiver's spool."""
+        return self.given_wal_spool or self.home / "wal"
 
     @property
     def state_file(self) -> Path:
@@ -400,6 +438,21 @@ def _history_days(text: str) -> int:
     if not text.isdecimal() or not LEAST_HISTORY_DAYS <= int(text) <= 36_500:
         raise ValueError(f"is {text!r}, which is no number of days from {LEAST_HISTORY_DAYS}")
     return int(text)
+
+
+def _ship_seconds(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 60:
+        raise ValueError(f"is {text!r}, which is no number of seconds from 1 to 60")
+    return int(text)
+
+
+def _size_bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+) *(MB|GB|TB)?", text, re.IGNORECASE)
+    factor = {"": 1, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    size = int(match[1]) * factor[(match[2] or "").upper()] if match else 0
+    if size < 64 * 10**6:
+        raise ValueError(f"is {text!r}, which is no size of 64MB or more")
+    return size
 
 
 def _switch(text: str) -> bool:

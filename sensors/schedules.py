@@ -17,6 +17,7 @@ BACKUPS = {
     "backup_full": ["0 1 * * *"],
     "backup_incremental": ["0 */2 * * *"],
     "backup_verification": ["30 4 * * 0"],
+    "wal_observation": ["*/5 * * * *"],
 }
 
 

@@ -10,8 +10,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -31,6 +31,7 @@ from resources.keys import RecoveryKeys, ServerKeys, make_keys
 from resources.object_store import ObjectStore
 
 _numbers = itertools.count(1)
+_AT_ONCE = ((signal.SIGQUIT, 30.0), (signal.SIGKILL, 10.0))
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Cluster:
     url: str
     data: Path
     system: str
+    restart: Callable[[], None] = field(default=lambda: None, compare=False)  # after an immediate shutdown
 
     def run(self, *statements: str) -> None:
         """Execute each, in one session."""
@@ -76,7 +78,18 @@ def running_cluster() -> Iterator[Cluster]:
         server = postgres.prepare(home, "secret", is_durable=False)
         server.initialise()
         port = choose("port", None, remembered=None)
-        child = server.start(port, {"PATH": os.environ["PATH"], "LC_ALL": "C"})
+        env = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+        child = server.start(port, env)
+
+        def restart() -> None:
+            nonlocal child
+            child.stop(_AT_ONCE, whole_group=False)
+            child = server.start(port, env)
+            server.wait_ready(child, port)
+            with psycopg.connect(server.url(port, "postgres"), autocommit=True) as connection:
+                for database in postgres.DATABASES:
+                    connection.execute(f"DROP DATABASE {database}")
+
         try:
             server.wait_ready(child, port)
             url = server.url(port, "postgres")
@@ -86,9 +99,9 @@ def running_cluster() -> Iterator[Cluster]:
                     connection.execute(f"DROP DATABASE {database}")
                 connection.execute("CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY, body text)")
             system = str(one_value(url, "SELECT system_identifier::text FROM pg_control_system()"))
-            yield Cluster(url, server.data, system)
+            yield Cluster(url, server.data, system, restart)
         finally:
-            child.stop(((signal.SIGQUIT, 30.0), (signal.SIGKILL, 10.0)), whole_group=False)
+            child.stop(_AT_ONCE, whole_group=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

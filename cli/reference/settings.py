@@ -7,6 +7,7 @@ _SECRETS = """\
 # Passwords. deploy/compose/new-env.sh fills in random ones. Letters and digits only: they become part of URLs.
 DATABASE_PASSWORD=
 DAGSTER_DATABASE_PASSWORD=
+BACKUP_DATABASE_PASSWORD=
 CACHE_PASSWORD=
 S3_ACCESS_KEY=
 S3_SECRET_KEY=

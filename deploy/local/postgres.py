@@ -51,6 +51,7 @@ _SETTINGS = {
     "maintenance_work_mem": "128MB",
     "max_wal_size": "2GB",
     "wal_level": "logical",
+    "max_slot_wal_keep_size": "16GB",  # while no receiver runs that would drop its own slot earlier
     "summarize_wal": "on",
     "wal_compression": "on",
     "shared_preload_libraries": "pg_stat_statements",

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from deploy.local import dagster, external, leftovers
+from deploy.local import dagster, external, leftovers, wal
 from deploy.local.state import STOPPED, Home, Part, State, is_locked
 from resources.errors import LongboxError
 from resources.settings import Settings, StackNotRunningError, postgres_url
@@ -135,8 +135,14 @@ def _probe(part: Part, state: State, settings: Settings) -> Callable[[], str]:
         "code server": code_server,
         "daemon": daemon,
         "webserver": webserver,
+        wal.NAME: lambda: _receiver_health(part, settings),
     }
     return probes.get(part.name, lambda: HEALTHY)
+
+
+def _receiver_health(part: Part, settings: Settings) -> str:
+    is_received = wal.is_received(settings.backup_postgres_url)
+    return HEALTHY if is_received else f"receives no WAL, see {part.log}"
 
 
 def _plain(urls: Mapping[str, str], settings: Settings) -> str:

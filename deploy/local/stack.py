@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deploy.local import dagster, external, leftovers, ports, postgres, valkey
+from deploy.local import dagster, external, leftovers, ports, postgres, valkey, wal
 from deploy.local.dagster import LocalDagster
 from deploy.local.errors import ChildDiedError, StackError
 from deploy.local.processes import Child, ProcessId, tail
@@ -59,6 +59,7 @@ class Stack:
         self._is_durable = is_durable
         self._lock = HomeLock(self.home)
         self._children: list[tuple[Child, postgres.Steps, bool]] = []
+        self._wal_started_at = 0.0
         self.state = State()
 
     def __enter__(self) -> Self:
@@ -86,6 +87,7 @@ class Stack:
             self._check_object_store()
             if self._with_migrations:
                 self._migrate()
+                self._start_wal_receiver()
             self._start_dagster()
             self._set(replace(self.state, status=RUNNING))
         except BaseException:
@@ -114,10 +116,11 @@ class Stack:
             raise StackError("; ".join(faults))
 
     def raise_if_crashed(self) -> None:
-        """Raise `ChildDiedError` if a process that was started ended by itself."""
+        """Raise `ChildDiedError` if a process that was started ended by itself. The WAL receiver is started anew."""
+        self._revive_wal_receiver()
         for child, _, _ in self._children:
             code = child.exit_code()
-            if code is not None:
+            if code is not None and child.name != wal.NAME:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 raise ChildDiedError(
                     f"{child.name} (pid {child.id.pid}) {how}, so the whole stack was stopped; start it again with "
@@ -175,6 +178,40 @@ class Stack:
         self._ready(
             Part("migrations", f"{total} revisions"), started, note=f"{len(result.applied)} applied now"
         )
+
+    def _start_wal_receiver(self) -> None:
+        """Ship WAL from now on: of our own server, or of the one that a setting names for backups."""
+        settings = self.settings
+        if settings.given_postgres_url and not settings.given_backup_postgres_url:
+            return
+        from pipelines.backup.setup import key_warning  # heavy, and wanted here only
+
+        started, had_keys = time.monotonic(), settings.backup_recovery_keys.exists()
+        # its health is the slot's: it may come later, and goes on when it was killed
+        child, part = self._new_wal_receiver(), Part(wal.NAME, is_ready=True)
+        self._started(part, child, wal.STOP_STEPS, whole_group=True)
+        if wal.wait_receiving(child, Settings.load(self.environ).backup_postgres_url):
+            self._ready(part, started)
+        else:
+            self._report(
+                f"{wal.NAME} is not ready; it is tried again, see {child.log}:\n{tail(child.log, 5)}"
+            )
+        if not had_keys and settings.backup_recovery_keys.exists():
+            self._report(key_warning(settings.backup_recovery_keys))
+
+    def _new_wal_receiver(self) -> Child:
+        self._wal_started_at = time.monotonic()
+        return wal.start_receiver(self.home, dagster.environment(self.home, self._absolute_environment()))
+
+    def _revive_wal_receiver(self) -> None:
+        for place, (child, steps, whole_group) in enumerate(self._children):
+            is_due = time.monotonic() - self._wal_started_at > wal.RESTART_SECONDS
+            if child.name == wal.NAME and child.exit_code() is not None and is_due:
+                fresh = self._new_wal_receiver()
+                self._children[place] = (fresh, steps, whole_group)
+                known = next(p for p in self.state.parts if p.name == wal.NAME)
+                self._set(self.state.with_part(replace(known, process=fresh.id)))
+                self._report(f"{wal.NAME} had ended with exit code {child.exit_code()} and is started anew")
 
     def _start_dagster(self) -> None:
         self._prepare_dagster_url()

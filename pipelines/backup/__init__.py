@@ -7,11 +7,19 @@ https://www.postgresql.org/docs/18/continuous-archiving.html
 
 Files (who imports what runs downwards):
 
+    resident   the process of `longbox wal receive`: threads for receiving, shipping, heartbeats, bridging
+    bridge     a gap in WAL asks for a backup, until one is made
+    watch      how far the WAL is: live RPO, lag, gaps, slot, spool
     routine    what runs by the clock: backup between witnesses, copies, expiry, reading back, drill; all ledgered
     protection versioning and Object Lock of the stores
+    heartbeats a chained row each minute, its hashes in the store, and the judge that compares them
     readiness  what can be restored, to when, how fast, proved when; what is overdue
     drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
+    receiver   keeps pg_receivewal running into the spool; bounds of spool and slot
+    shipper    from the spool into the store; deletes what is proved there; finds gaps
+    slot       the server's side: replication slot, position, lock of the one receiver
+    spool      WAL on the receiver's disk
     ledger     entries of `longbox.ledger` and whether its chain is whole
     coverage   covers(): is the content of this partition in a verified backup? Without evidence: no
     copies     bring every object to each copy store and compare there
@@ -47,13 +55,14 @@ Layout, relative to the store's URL (the same in every copy store, byte for byte
       wal/kept.json                          where WAL begins: from that LSN on none may be missing
       truth/<moment>.json                    Truth: a witness; the ledger names each with its digest
       drills/<moment>.json                   DrillResult
+      heartbeats/<TLI>/<hour>.json           heartbeats of an hour: hashes, moments; only grows
 
 A sealed object: magic, header (JSON: its own name, wrapped key, meta), ciphertext of a zstd frame (Tink streaming
 AES-256-GCM, the header as associated data), BLAKE2b-256 of everything before. So damage is found without any key, and
 an object cannot stand in for another one. The wrapped key opens with the recovery keys only; the server holds none.
 
-For the WAL receiver: `wal.WalArchive.put_segment / put_partial / put_history / put_covered` (all idempotent), and
-`WalArchive.inventory()` -> what is there, gaps named; locks for it come from `sealed.recovery_lock(ServerKeys)`. For
+The WAL receiver uses `wal.WalArchive.put_segment / put_partial / put_history / put_covered` (all idempotent), and
+`WalArchive.inventory()` -> what is there, gaps named; locks come from `sealed.recovery_lock(ServerKeys)`. For
 drills: `restore.restore(repository, RestoreRequest(...), opener, check=f)`, where `f(url)` runs against the recovered
 server before it counts as restored; `planning.window(repository, opener)` gives first and newest restorable moment.
 For assets: `routine`, each call returning frozen dataclasses. A further witness is a `drill.Judge` passed to

@@ -26,6 +26,14 @@ class BackupRunningError(RetryableError):
     """Another backup of the same cluster is in progress."""
 
 
+class ReceiverRunningError(UserError):
+    """Another receiver takes this server's WAL, or works in the same spool."""
+
+
+class TimelineTakenError(UserError):
+    """The server's timeline has the number of another one that the repository holds."""
+
+
 class RestoreRefusedError(UserError):
     """What was asked for cannot be restored; nothing was written."""
 

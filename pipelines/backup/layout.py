@@ -14,7 +14,7 @@ CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "ve
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
 KEPT = f"{WAL}/kept.json"
-TRUTH, DRILLS = "truth", "drills"
+TRUTH, DRILLS, HEARTBEATS = "truth", "drills", "heartbeats"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
 _SEGMENT = re.compile(rf"{WAL}/([0-9A-F]{{8}})/([0-9A-F]{{24}}){SEALED}")
@@ -93,6 +93,16 @@ def moment_of(name: str) -> dt.datetime:
     if folder == CATALOGUE:
         return began_at(rest) + dt.timedelta(seconds=1)
     return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
+
+
+def heartbeats_of(timeline: int) -> str:
+    """Where the heartbeats of a timeline are."""
+    return f"{HEARTBEATS}/{timeline:08X}/"
+
+
+def heartbeats(timeline: int, at: dt.datetime) -> str:
+    """The heartbeats of the hour of `at`."""
+    return f"{heartbeats_of(timeline)}{at.astimezone(dt.UTC):%Y%m%dT%H}Z.json"
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,10 @@ def plan(repository: Repository, request: RestoreRequest, opener: Opener) -> Res
     return RestorePlan(
         chain=chain,
         target=target,
-        inventory=Inventory(record.wal_segment_bytes) if target.is_immediate else inventory,
+        # the histories, so that the restored server begins a timeline that nobody has
+        inventory=Inventory(record.wal_segment_bytes, histories=inventory.histories)
+        if target.is_immediate
+        else inventory,
         wal_objects=wal_objects,
         wal_bytes=wal_objects * record.wal_segment_bytes,
         expected_lsn=expected_lsn,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from pipelines.backup.errors import DamagedError, RestoreFailedError
+from pipelines.backup.errors import RestoreFailedError
 from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
 from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import Inventory, WalArchive, segment_name, segment_number
@@ -31,14 +31,18 @@ _ALIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 _SQL = Queries.of("pipelines.backup")
-# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file.
+# $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file. A file that went while it
+# was copied had been passed, and is wanted again at the end of recovery: it is fetched anew.
 _SCRIPT = """#!/bin/sh
 cd -- "{folder}" || exit 126
 case "$2" in /*) target="$2" ;; *) target="{data}/$2" ;; esac
 printf '%s' "$1" > ask.new && mv ask.new ask || exit 126
 turns=0
 while [ ! -e stopped ]; do
-  if [ -e "$1" ]; then cp -- "$1" "$target" && exit 0; exit 126; fi
+  if [ -e "$1" ]; then
+    cp -- "$1" "$target" && exit 0
+    [ -e "$1" ] && exit 126
+  fi
   [ -e "$1.absent" ] && exit 1
   turns=$((turns + 1))
   if [ $((turns % 500)) -eq 0 ] && [ -z "$(find alive -mmin -1 2>/dev/null)" ]; then exit 126; fi
@@ -187,23 +191,13 @@ class WalFeeder:
         if stored is None:
             (self._folder / f"{name}.absent").touch()
             return
-        data = self._read(stored)
+        data = self._archive.read_current(stored, self._opener)
         fresh = self._folder / f"coming-{name}"
         fresh.write_bytes(data)
         fresh.chmod(0o600)
         self._give(fresh)
         fresh.rename(self._folder / name)
         self.fed += 1
-
-    def _read(self, stored: str) -> bytes:
-        try:
-            return self._archive.read(stored, self._opener)
-        except DamagedError:
-            # since the plan was made, the open segment may have grown: its object goes when a longer one comes
-            other = self._archive.replaced_by(stored)
-            if other is None:
-                raise
-            return self._archive.read(other, self._opener)
 
     def _give(self, path: Path) -> None:
         if self._tools.run_as is not None:

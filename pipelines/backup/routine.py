@@ -15,6 +15,7 @@ from pipelines.backup.copies import CopyResult, copy_repository
 from pipelines.backup.drill import Drill, DrillResult, Judge
 from pipelines.backup.engine import Report, quiet
 from pipelines.backup.errors import BackupError, BaseUnusableError
+from pipelines.backup.heartbeats import HeartbeatJudge, expire_heartbeats
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import BackupRecord, Kind, Verification
 from pipelines.backup.planning import Window, window
@@ -199,6 +200,8 @@ def _expire_witnesses(one: Repository, ledger: Ledger) -> None:
         ledger.write("expire witnesses", "no backup is as old", proof, len(old))
     for name in old:
         one.delete(name)
+    if records:
+        expire_heartbeats(one, records[0].started_at)
 
 
 def run_drill(
@@ -209,11 +212,13 @@ def run_drill(
     run_id: str | None = None,
     seed: int | None = None,
 ) -> DrillResult:
-    """Restore a random moment and compare it with its truth; see `Drill.run`."""
+    """Restore a random moment and compare it with its truth, heartbeats among it; see `Drill.run`."""
     repository = open_own(settings, database)
     ledger = Ledger(database, repository.system_identifier, run_id)
+    with database.connection() as connection:
+        beats = HeartbeatJudge(repository, connection.info.dbname)
     place = drill_folder(settings)
-    return Drill(database, repository, setup.opener(settings), place, ledger, tuple(judges)).run(seed)
+    return Drill(database, repository, setup.opener(settings), place, ledger, (*judges, beats)).run(seed)
 
 
 def open_own(settings: Settings, database: Database) -> Repository:

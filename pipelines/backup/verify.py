@@ -22,7 +22,7 @@ from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.errors import LongboxError
 
 _READERS = 2
-_SMALL = (layout.TRUTH, layout.DRILLS, layout.VERIFICATIONS)
+_SMALL = (layout.TRUTH, layout.DRILLS, layout.VERIFICATIONS, layout.HEARTBEATS)
 Clock = Callable[[], dt.datetime]
 
 

@@ -7,7 +7,8 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
@@ -54,14 +55,17 @@ class Inventory:
     covered: Covered | None = None  # read before the names were: all that it speaks of has to be among them
 
     def gaps(self, timeline: int, from_lsn: int = 0) -> list[Gap]:
-        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline."""
-        held = sorted(
-            segment_number(name, self.segment_bytes)
-            for line, name in [*self.segments, *self.partials]
-            if line == timeline
-        )
+        """Segments missing between the first (or that of `from_lsn`) and the last of a timeline.
+
+        A partial one counts as the last of all only: in the middle its rest is missing.
+        """
         start = from_lsn // self.segment_bytes
-        held = [number for number in held if number >= start]
+        held = self._numbers(self.segments, timeline, start)
+        held += [
+            number
+            for number in self._numbers(self.partials, timeline, start)[-1:]
+            if number > max(held, default=-1)
+        ]
         if not held:
             return []
         found, wanted = [], start if from_lsn else held[0]
@@ -75,6 +79,10 @@ class Inventory:
                 found.append(Gap(timeline, key[1], key[1]))
             wanted = max(wanted, number + 1)
         return found
+
+    def _numbers(self, keys: Iterable[tuple[int, str]], timeline: int, start: int) -> list[int]:
+        numbers = (segment_number(name, self.segment_bytes) for line, name in keys if line == timeline)
+        return sorted(number for number in numbers if number >= start)
 
     def end_lsn(self, timeline: int, from_lsn: int) -> int:
         """Where WAL without a gap from `from_lsn` on ends; `from_lsn` itself if its segment is not there."""
@@ -168,8 +176,11 @@ class WalArchive:
         return name
 
     def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
-        """Put the history file of a timeline."""
-        return self._put(lock, layout.history(timeline), data, None)
+        """Put the history file of a timeline; its digest stands in the clear, for who may not decrypt it."""
+        name = layout.history(timeline)
+        sealed = Sealer(lock, name, {"blake2b": history_digest(data)}).seal(data)
+        self.repository.put(name, sealed)
+        return name
 
     def put_covered(self, covered: Covered) -> None:
         """Say until when everything is in the store. Only after the objects it speaks of."""
@@ -264,6 +275,17 @@ class WalArchive:
             return plain.ljust(self.segment_bytes, b"\0")
         return plain
 
+    def read_current(self, name: str, opener: Opener) -> bytes:
+        """As `read`; a partial segment that the receiver replaced meanwhile is read as what replaced it."""
+        while True:
+            try:
+                return self.read(name, opener)
+            except DamagedError:
+                other = self.replaced_by(name)
+                if other is None:
+                    raise
+                name = other
+
     def _put(
         self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()
     ) -> str:
@@ -305,6 +327,11 @@ class HistoryLine:
 
     timeline: int
     switch_lsn: int
+
+
+def history_digest(data: bytes) -> str:
+    """What tells two history files apart."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def parse_history(text: str) -> list[HistoryLine]:

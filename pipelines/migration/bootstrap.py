@@ -148,7 +148,21 @@ def _welcome(connection: AnyConnection, report: Callable[[str], None]) -> None:
             report(
                 f"extension {name} is not available here ({error.diag.message_primary}); going on without it"
             )
+    _let_backups_replicate(connection, report)
     connection.commit()
+
+
+def _let_backups_replicate(connection: AnyConnection, report: Callable[[str], None]) -> None:
+    """Give `longbox_backup` what slots need, where this user may; migrations themselves do not need it."""
+    if _one(connection, "backup_may_replicate"):
+        return
+    try:
+        with connection.transaction():
+            connection.execute(_SQL.compose("let_backup_replicate", role=sql.Identifier(BACKUP)))
+    except psycopg.errors.InsufficientPrivilege:
+        report(
+            f"{BACKUP} may not replicate; for backups let an administrator run: ALTER ROLE {BACKUP} REPLICATION"
+        )
 
 
 def _require_server(connection: AnyConnection) -> None:

@@ -180,6 +180,8 @@ def services(deployment: Deployment) -> Deployment:
     first = deployment.run("prepare", *prepare)
     assert first.returncode == 0, first.stderr
     assert "bucket longbox made" in first.stdout
+    assert not deployment.is_healthy("wal"), "a healthcheck that cannot fail"
+    deployment.wait_healthy(deployment.start("wal"))
     assert not deployment.is_healthy("code"), "a healthcheck that cannot fail"
     deployment.wait_healthy(deployment.start("code"))
     assert not deployment.is_healthy("webserver"), "a healthcheck that cannot fail"

@@ -92,7 +92,7 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
         "backup_full",
         "backup_incremental",
     }
-    assert jobs | {"backup_verification", "restore_drill"} <= set(repository.job_names)
+    assert jobs | {"backup_verification", "restore_drill", "wal_observation"} <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "landing_sensor", "freshness_sensor", "run_failure_sensor", "backup_age_sensor",
     }  # fmt: skip
@@ -102,6 +102,7 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
     assert set(times) == {
         "daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule", "dagster_retention_schedule",
         "backup_full_schedule", "backup_incremental_schedule", "backup_verification_schedule", "restore_drill_schedule",
+        "wal_observation_schedule",
     }  # fmt: skip
 
 

@@ -18,9 +18,9 @@ from tests.compose import FOLDER, Compose, env_file, interpolate
 UNITS = PROJECT_ROOT / "deploy" / "systemd"
 SECRETS = {
     "DATABASE_PASSWORD": "a1", "DAGSTER_DATABASE_PASSWORD": "b2", "CACHE_PASSWORD": "c3", "S3_ACCESS_KEY": "d4",
-    "S3_SECRET_KEY": "e5",
+    "S3_SECRET_KEY": "e5", "BACKUP_DATABASE_PASSWORD": "f6",
 }  # fmt: skip
-OURS = ("prepare", "code", "daemon", "webserver")
+OURS = ("prepare", "wal", "code", "daemon", "webserver")
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_new_env_writes_random_passwords_once_and_for_its_owner_alone(tmp_path: 
     written = env_file(tmp_path / ".env")
     passwords = [written[name] for name in SECRETS] + [(tmp_path / "secrets/postgres_password").read_text()]
     assert all(re.fullmatch(r"[0-9a-f]{48}", password) for password in passwords)
-    assert len(set(passwords)) == 6
+    assert len(set(passwords)) == 7
     assert [(tmp_path / name).stat().st_mode & 0o077 for name in (".env", "secrets")] == [0, 0]
     assert not [name for name in written if name.startswith("LONGBOX_")], "settings are comments until wanted"
     again = subprocess.run(command, capture_output=True, text=True)

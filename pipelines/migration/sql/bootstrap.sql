@@ -21,6 +21,12 @@ CREATE ROLE {role} NOLOGIN;
 -- name: grant_role
 GRANT {role} TO CURRENT_USER;
 
+-- name: backup_may_replicate
+SELECT rolreplication FROM pg_roles WHERE rolname = 'longbox_backup';
+
+-- name: let_backup_replicate
+ALTER ROLE {role} REPLICATION;
+
 -- name: missing_database_grants
 -- (role, privilege) of %(roles)s x %(privileges)s (pairwise) not granted by name on this database.
 SELECT role, privilege FROM unnest(%(roles)s::text[], %(privileges)s::text[]) AS wanted (role, privilege)

@@ -1,0 +1,301 @@
+"""The resident process of `longbox wal receive`: receiving, shipping, heartbeats and bridging, each on its own thread.
+
+So a store that hangs does not stop receiving, and a server that is away does not stop shipping. Each thread keeps to
+one rule: a passing fault is said once, waited out with growing pauses, and forgotten when the work goes on.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pipelines.backup import routine, setup, spool
+from pipelines.backup.bridge import Bridge, Due
+from pipelines.backup.errors import TimelineTakenError
+from pipelines.backup.heartbeats import Heart, HeartbeatsDivergeError
+from pipelines.backup.ledger import Ledger
+from pipelines.backup.receiver import Bounds, Events, Receiver
+from pipelines.backup.repository import Repository
+from pipelines.backup.shipper import Samples, Shipper
+from pipelines.backup.slot import SlotState
+from pipelines.backup.spool import Spool
+from pipelines.backup.wal import SEGMENT_BYTES, Gap, WalArchive, segment_number
+from resources.errors import LongboxError
+from resources.keys import ServerKeys
+from resources.notifier import Alert, Notifier
+from resources.postgres_tools import end_left_over_receivers
+from resources.settings import Settings
+
+Say = Callable[[str], None]
+Open = Callable[[str], Repository]
+_NO_HEART_SECONDS = 1.0
+_TRIM_BEATS = 1440  # once a day
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often what happens, in seconds."""
+
+    tick: float = 0.5
+    ship: float = 30.0
+    beat: float = 60.0
+    longest_wait: float = 30.0
+    bridge: float = 5.0
+    bounds: Bounds = field(default_factory=Bounds)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pace":
+        """As the settings say."""
+        bounds = Bounds(settings.wal_spool_max_bytes, settings.wal_slot_max_bytes)
+        return cls(ship=float(settings.wal_ship_seconds), bounds=bounds)
+
+
+class Resident:
+    """One receiver. `run` returns when `stop` is set, or raises what waiting does not mend."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        say: Say,
+        notifier: Notifier,
+        pace: Pace | None = None,
+        open_repository: Open | None = None,
+    ) -> None:
+        self._settings, self._say, self._notifier = settings, say, notifier
+        self._pace = pace or Pace.of(settings)
+        self._open = open_repository or (lambda system: setup.open_repository(settings, system))
+        self._samples = Samples()
+        self._shippers: dict[str, Shipper] = {}
+        self._fatal: LongboxError | None = None
+        self._receiver: Receiver | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop`. Raises `ReceiverRunningError`, `TimelineTakenError`, other `UserError`s."""
+        setup.default_keys(self._settings, self._say)
+        ServerKeys.load(self._settings.backup_keys)
+        with spool.own(self._settings.wal_spool) as name:
+            ended = end_left_over_receivers(self._settings.wal_spool)
+            if ended:
+                self._say(f"ended {ended} pg_receivewal that a killed receiver left")
+            events = Events(self._say, self._slot_dropped, self._slot_was_lost, self._paused)
+            self._receiver = Receiver(
+                self._settings.backup_postgres_url,
+                name,
+                self._settings.wal_spool,
+                self._samples,
+                events,
+                self._pace.bounds,
+            )
+            threads = [
+                threading.Thread(target=work, args=(stop,), name=f"longbox-wal-{label}")
+                for label, work in (("ship", self._ship), ("beat", self._beat), ("bridge", self._bridge))
+            ]
+            try:
+                self._receiver.step()  # the first one says what is wrong for good
+                for thread in threads:
+                    thread.start()
+                while not stop.wait(self._pace.tick) and self._fatal is None:
+                    self._receiver.step()
+            finally:
+                stop.set()
+                for thread in threads:
+                    if thread.is_alive():
+                        thread.join()
+                self._receiver.close()
+                self._finish()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _ship(self, stop: threading.Event) -> None:
+        failing = _Failing("the store takes no WAL", self._say, self._notifier)
+        due_at, not_before, has_begun = 0.0, 0.0, False
+        while not stop.wait(self._pace.tick):
+            if time.monotonic() < not_before:
+                continue
+            # the first reading that counts is told at once: from then on moments can be restored
+            is_first = not has_begun and self._samples.newest() is not None
+            is_due = is_first or time.monotonic() >= due_at
+            try:
+                self._ship_all(is_due=is_due)
+                if is_due:
+                    due_at = time.monotonic() + self._pace.ship
+                    has_begun = has_begun or is_first
+                failing.is_well()
+            except TimelineTakenError as error:
+                self._fatal = error
+                return
+            except LongboxError as error:
+                size = sum(Spool(self._settings.wal_spool, s).size_bytes() for s in self._systems())
+                wait = failing.wait_seconds(self._pace.longest_wait)
+                failing.tell(f"{error}; {size:,} bytes wait in the spool")
+                not_before = time.monotonic() + wait
+
+    def _ship_all(self, *, is_due: bool) -> None:
+        receiver = self._receiver
+        assert receiver is not None
+        for system in self._systems():
+            is_live = receiver.spool is not None and receiver.spool.system_identifier == system
+            self._shipper(system).ship(is_due=is_due, live_run=receiver.run if is_live else "")
+
+    def _systems(self) -> list[str]:
+        return spool.systems(self._settings.wal_spool)
+
+    def _shipper(self, system: str) -> Shipper:
+        if system not in self._shippers:
+            assert self._receiver is not None
+            own = Spool(self._settings.wal_spool, system)
+            source = self._receiver.source
+            is_live = source is not None and source.system_identifier == system
+            size = source.segment_bytes if source and is_live else _segment_bytes(own)
+            self._shippers[system] = Shipper(
+                own,
+                WalArchive(self._open(system), size),
+                lambda: ServerKeys.load(self._settings.backup_keys),
+                self._samples if is_live else Samples(),
+                lambda gap: self._gap(system, size, gap),
+            )
+        return self._shippers[system]
+
+    def _finish(self) -> None:
+        """A last pass, so that a planned stop leaves nothing behind; what cannot be shipped now waits in the spool."""
+        with contextlib.suppress(LongboxError):
+            for system in self._systems():
+                self._shipper(system).ship(is_due=True)
+
+    def _beat(self, stop: threading.Event) -> None:
+        failing = _Failing("heartbeats", self._say, self._notifier)
+        wait, beats = 0.0, 0
+        with contextlib.ExitStack() as close:
+            heart: Heart | None = None
+            while not stop.wait(wait):
+                try:
+                    heart = heart or self._heart(close)
+                    wait = self._pace.beat if heart else min(self._pace.beat, _NO_HEART_SECONDS)
+                    if heart is None:
+                        continue
+                    heart.beat()
+                    if beats % _TRIM_BEATS == 0 and (gone := heart.trim()):
+                        self._write_ledger(
+                            "trim heartbeats", "heartbeats are kept for 21 days", {"rows": gone}
+                        )
+                    beats += 1
+                    failing.is_well()
+                except HeartbeatsDivergeError as error:
+                    wait = self._pace.beat
+                    failing.tell(str(error), is_urgent=True)
+                except LongboxError as error:
+                    wait = min(self._pace.beat, failing.wait_seconds(self._pace.longest_wait))
+                    failing.tell(str(error))
+
+    def _heart(self, close: contextlib.ExitStack) -> Heart | None:
+        """Over the platform's database; None while the server was not reached, or is not migrated."""
+        if self._receiver is None or self._receiver.source is None:
+            return None
+        with contextlib.ExitStack() as trying:
+            database = trying.enter_context(routine.platform_database(self._settings))
+            if database is None:
+                return None
+            close.push(trying.pop_all())
+            return Heart(database, self._open(self._receiver.source.system_identifier))
+
+    def _bridge(self, stop: threading.Event) -> None:
+        failing = _Failing("a full backup is due", self._say, self._notifier)
+        wait = self._pace.bridge
+        while not stop.wait(wait):
+            wait = self._pace.bridge
+            receiver = self._receiver
+            if receiver is None or receiver.spool is None:
+                continue
+            bridge = Bridge(receiver.spool.folder)
+            if bridge.due() is None:
+                continue
+            try:
+                repository = self._open(receiver.spool.system_identifier)
+                if bridge.answer(self._settings, repository, self._say):
+                    failing.is_well()
+                else:
+                    wait = max(wait, failing.wait_seconds(self._pace.longest_wait))
+            except LongboxError as error:
+                wait = max(wait, failing.wait_seconds(self._pace.longest_wait))
+                failing.tell(str(error))
+
+    def _slot_dropped(self, reason: str, state: SlotState) -> None:
+        """The receiver is about to drop the slot: told, ledgered, and a full backup is asked for."""
+        receiver = self._receiver
+        assert receiver is not None and receiver.spool is not None and receiver.last is not None
+        sample = receiver.last[0]
+        self._alert("slot", "the WAL slot is dropped", f"{reason}; it is dropped, and a full backup begins")
+        proof = {
+            "retained_bytes": state.retained_bytes,
+            "confirmed_lsn": state.confirmed_lsn,
+            "lsn": sample.lsn,
+        }
+        self._write_ledger("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)
+        Bridge(receiver.spool.folder).request(Due(sample.timeline, sample.lsn, "the WAL slot was dropped"))
+
+    def _slot_was_lost(self, reason: str) -> None:
+        self._alert(
+            "slot", "the WAL slot is lost", f"{reason}; what is missing is named when WAL comes again"
+        )
+
+    def _paused(self, reason: str) -> None:
+        self._alert("spool", "the WAL spool is full", reason)
+
+    def _gap(self, system: str, segment_bytes: int, gap: Gap) -> None:
+        """WAL that nobody has: told, ledgered, and a full backup is asked for."""
+        self._alert(
+            "gap", "WAL has a gap", f"{gap}; moments in it cannot be restored, and a full backup begins"
+        )
+        end = (segment_number(gap.last, segment_bytes) + 1) * segment_bytes
+        folder = Spool(self._settings.wal_spool, system).folder
+        Bridge(folder).request(Due(gap.timeline, end, str(gap)))
+        self._write_ledger("wal gap", "WAL is contiguous", {"first": gap.first, "last": gap.last})
+
+    def _write_ledger(self, act: str, policy: str, proof: Mapping[str, object]) -> None:
+        receiver = self._receiver
+        assert receiver is not None and receiver.spool is not None
+        with routine.platform_database(self._settings) as database:
+            if database is not None:
+                Ledger(database, receiver.spool.system_identifier).write(act, policy, proof)
+
+    def _alert(self, cause: str, title: str, text: str) -> None:
+        self._say(text)
+        self._notifier.send(Alert(f"wal:{cause}", title, text))
+
+
+class _Failing:
+    """A fault of one thread: how long to wait, said once, alerted, and said again when it is over."""
+
+    def __init__(self, title: str, say: Say, notifier: Notifier) -> None:
+        self._title, self._say, self._notifier = title, say, notifier
+        self._failures, self._told = 0, ""
+
+    def wait_seconds(self, longest: float) -> float:
+        """Longer each time."""
+        self._failures = min(self._failures + 1, 12)
+        return float(min(longest, 0.25 * 2**self._failures))
+
+    def tell(self, text: str, *, is_urgent: bool = False) -> None:
+        """Say it once; alert at the third time, when it is no blip any more, or at once."""
+        first = text.split(";")[0]
+        if first != self._told:
+            self._say(f"{self._title}: {text}; trying again")
+        self._told = first
+        if self._failures >= 3 or is_urgent:
+            self._notifier.send(Alert(f"wal:{self._title}", self._title, text))
+
+    def is_well(self) -> None:
+        """The work went on."""
+        if self._told:
+            self._say(f"{self._title}: that is over")
+        self._failures, self._told = 0, ""
+
+
+def _segment_bytes(own: Spool) -> int:
+    for run in own.runs():
+        for file in own.files(run):
+            if file.segment:
+                with contextlib.suppress(FileNotFoundError):
+                    return file.path.stat().st_size
+    return SEGMENT_BYTES

@@ -1,0 +1,272 @@
+"""From the spool into the store: each whole segment, the open one as a partial, history files; proved, then deleted.
+
+Everything is idempotent and goes in the order of WAL, so that a kill at any step leaves a store without a gap and a
+spool that has the rest. A file leaves the spool only after its object was read back whole.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pipelines.backup import layout
+from pipelines.backup.errors import DamagedError, TimelineTakenError
+from pipelines.backup.sealed import SealedReader, chunks_of, recovery_lock
+from pipelines.backup.slot import Sample
+from pipelines.backup.spool import Spool, SpoolFile, received_bytes
+from pipelines.backup.wal import (
+    Covered,
+    Gap,
+    WalArchive,
+    history_digest,
+    parse_history,
+    segment_name,
+    segment_number,
+)
+from resources.keys import ServerKeys
+
+Key = tuple[int, str]
+
+
+class Samples:
+    """Readings of the server's clock and WAL, with how much of it is on the spool's disk. Shared between threads."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Sample] = []
+        self._received: list[Sample] = []
+        self._confirmed = 0
+        self._lock = threading.Lock()
+
+    def add(self, sample: Sample, confirmed_lsn: int | None) -> None:
+        """A reading, and up to where WAL is on disk. A reading counts once WAL is there up to it."""
+        with self._lock:
+            self._confirmed = max(self._confirmed, confirmed_lsn or 0)
+            self._waiting.append(sample)
+            self._received += [one for one in self._waiting if one.lsn <= self._confirmed]
+            self._waiting = [one for one in self._waiting if one.lsn > self._confirmed]
+            # one that waits is enough to know how late we are; the newest few that came are what objects quote
+            self._waiting = self._waiting[:1] + self._waiting[1:][-50:]
+            self._received = self._received[-50:]
+
+    def restart(self) -> None:
+        """Forget: another run begins, maybe on another timeline."""
+        with self._lock:
+            self._waiting, self._received, self._confirmed = [], [], 0
+
+    def newest(self, timeline: int | None = None, before_lsn: int | None = None) -> Sample | None:
+        """The newest reading that counts: of a timeline, up to an LSN."""
+        with self._lock:
+            fits = (
+                one
+                for one in self._received
+                if timeline in (None, one.timeline) and (before_lsn is None or one.lsn <= before_lsn)
+            )
+            return max(fits, key=lambda one: one.at, default=None)
+
+    def oldest_waiting(self) -> Sample | None:
+        """The reading that has waited longest for its WAL."""
+        with self._lock:
+            return self._waiting[0] if self._waiting else None
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What one pass did: objects put, and up to when the store covers every commit now."""
+
+    segments: int
+    partials: int
+    covered: Covered | None
+
+
+class Shipper:
+    """Ships one spool into one archive; for one thread. `on_gap` is told of WAL that nobody has any more."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        archive: WalArchive,
+        load_keys: Callable[[], ServerKeys],
+        samples: Samples,
+        on_gap: Callable[[Gap], None],
+    ) -> None:
+        self._spool, self._archive, self._load_keys = spool, archive, load_keys
+        self._samples, self._on_gap = samples, on_gap
+        self._segments: set[Key] = set()
+        self._partials: dict[Key, set[str]] = {}
+        self._histories: set[int] = set()
+        self._compared: set[tuple[str, int]] = set()
+        self._looked_at: set[str] = set()  # runs whose beginning was compared with what is there
+        self._is_known = False
+        self.covered: Covered | None = None
+
+    def ship(self, *, is_due: bool, live_run: str = "") -> Shipped:
+        """One pass; `is_due`: the open segment too, and say until when everything is there.
+
+        `live_run` names the folder that is still written to. Raises `LongboxError`s of the store and of keys; then
+        some is shipped, and the next pass does the rest.
+        """
+        self._know()
+        # read before the files are: what comes while they are shipped is the next pass's
+        sample = self._samples.newest()
+        segments = partials = 0
+        for run in self._spool.runs():
+            files = self._spool.files(run)
+            self._look_for_gap(run.name, files)
+            is_live = run.name == live_run
+            for file in files:
+                # a file that is gone was completed, and so renamed, while we looked: the next pass takes it
+                with contextlib.suppress(FileNotFoundError):
+                    if not file.segment:
+                        self._ship_history(file)
+                    elif not file.is_partial:
+                        segments += self._ship_segment(file)
+                    elif is_due or not is_live:
+                        partials += self._ship_partial(file, sample if is_live else None)
+                    if not is_live:
+                        file.path.unlink(missing_ok=True)
+            if not is_live:
+                self._spool.forget_if_empty(run)
+        if is_due:
+            self._cover(sample)
+        return Shipped(segments, partials, self.covered)
+
+    def _know(self) -> None:
+        """What is in the store, asked once: from then on nobody but us puts WAL there."""
+        if self._is_known:
+            return
+        names = [layout.parse_wal(info.path) for info in self._archive.repository.names(layout.WAL)]
+        for wal in filter(None, names):
+            if wal.is_history:
+                self._histories.add(wal.timeline)
+            elif wal.valid_bytes is None:
+                self._segments.add((wal.timeline, wal.segment))
+            else:
+                self._partials.setdefault((wal.timeline, wal.segment), set()).add(wal.name)
+        self.covered = self._archive.covered()
+        self._is_known = True
+
+    def _ship_segment(self, file: SpoolFile) -> int:
+        key = (file.timeline, file.segment)
+        name, is_new = layout.segment(*key), key not in self._segments
+        if is_new or not self._is_proved(name):
+            data = file.path.read_bytes()
+            end = (segment_number(file.segment, len(data)) + 1) * len(data)
+            sample = self._samples.newest(file.timeline, end)
+            self._archive.put_segment(
+                recovery_lock(self._load_keys()), *key, data, sample.at if sample else None
+            )
+            self._prove(name)
+            self._segments.add(key)
+        self._remove(self._partials.pop(key, ()))
+        file.path.unlink()
+        return int(is_new)
+
+    def _ship_partial(self, file: SpoolFile, sample: Sample | None) -> int:
+        key = (file.timeline, file.segment)
+        if key in self._segments:
+            return 0
+        sample = sample if sample and sample.timeline == file.timeline else None
+        data = file.path.read_bytes()
+        start = segment_number(file.segment, len(data)) * len(data)
+        valid = received_bytes(data)
+        if sample and start < sample.lsn <= start + len(data):
+            valid = max(valid, sample.lsn - start)  # on disk for sure, also where it ends with zeros
+        there = self._partials.get(key, set())
+        if valid == 0 or valid <= max((_valid_bytes(name) for name in there), default=0):
+            return 0
+        until = sample.at if sample and sample.lsn <= start + valid else None
+        name = self._archive.put_partial(recovery_lock(self._load_keys()), *key, data, valid, until)
+        self._prove(name)
+        self._partials[key] = {name}
+        self._remove(there - {name})
+        return 1
+
+    def _ship_history(self, file: SpoolFile) -> None:
+        if file.timeline in self._histories and (file.run.name, file.timeline) in self._compared:
+            return
+        data = file.path.read_bytes()
+        if file.timeline in self._histories:
+            self._require_same_history(file.timeline, data)
+        else:
+            self._archive.put_history(recovery_lock(self._load_keys()), file.timeline, data)
+            self._prove(layout.history(file.timeline))
+            self._histories.add(file.timeline)
+        self._compared.add((file.run.name, file.timeline))
+
+    def _require_same_history(self, timeline: int, data: bytes) -> None:
+        """Raise `TimelineTakenError` if the store's timeline of that number branched off elsewhere."""
+        name = layout.history(timeline)
+        said = SealedReader(name, chunks_of(self._archive.repository.read_sealed(name))).header.meta
+        if said.get("blake2b", history_digest(data)) != history_digest(data):
+            raise TimelineTakenError(
+                f"the store has another timeline {timeline} already, of another promoted copy; its WAL is kept. "
+                "Restore anew from this repository: the restored server then takes a number that nobody has"
+            )
+
+    def _look_for_gap(self, run: str, files: Iterable[SpoolFile]) -> None:
+        """Whether a run begins where what is held ends. Looked at once, as soon as the run has a segment."""
+        files = list(files)
+        first = next((file for file in files if file.segment), None)
+        if run in self._looked_at or first is None:
+            return
+        self._looked_at.add(run)
+        size = self._archive.segment_bytes
+        number, wanted = segment_number(first.segment, size), self._expected(first, files)
+        if wanted is not None and number > wanted:
+            ends = (segment_name(first.timeline, one, size) for one in (wanted, number - 1))
+            self._on_gap(Gap(first.timeline, *ends))
+
+    def _expected(self, first: SpoolFile, files: Iterable[SpoolFile]) -> int | None:
+        """The number of the segment that has to come, None where nothing was ever held. Earlier runs are shipped."""
+        size = self._archive.segment_bytes
+        held = [key for key in {*self._segments, *self._partials} if key[0] == first.timeline]
+        if held:
+            whole_or_open = max(segment_number(segment, size) for _, segment in held)
+            is_whole = (first.timeline, segment_name(first.timeline, whole_or_open, size)) in self._segments
+            return whole_or_open + int(is_whole)
+        history = next((f for f in files if not f.segment and f.timeline == first.timeline), None)
+        if history is not None:
+            return parse_history(history.path.read_text("utf-8"))[-1].switch_lsn // size
+        newest = self._archive.repository.records().sound[-1:]
+        # a backup carries its own WAL; what begins after it has to be received
+        return -(-newest[0].stop_lsn // size) if newest else None
+
+    def _cover(self, sample: Sample | None) -> None:
+        """Say until when every commit is in the store, if that is later than what was said."""
+        if sample is None or (
+            self.covered and (self.covered.timeline, self.covered.at) == (sample.timeline, sample.at)
+        ):
+            return
+        size = self._archive.segment_bytes
+        number, offset = divmod(sample.lsn, size)
+        key = (sample.timeline, segment_name(sample.timeline, number, size))
+        before = (sample.timeline, segment_name(sample.timeline, max(0, number - 1), size))
+        held = max((_valid_bytes(name) for name in self._partials.get(key, ())), default=0)
+        if key in self._segments or held >= offset > 0 or (offset == 0 and before in self._segments):
+            covered = Covered(sample.at, sample.lsn, sample.timeline)
+            self._archive.put_covered(covered)
+            self.covered = covered
+
+    def _prove(self, name: str) -> None:
+        self._archive.repository.store.settle(self._archive.repository.path(name))
+        if not self._is_proved(name):
+            raise DamagedError(
+                f"{name} is not in {self._archive.repository.store.url} as it was written", [name]
+            )
+
+    def _is_proved(self, name: str) -> bool:
+        repository = self._archive.repository
+        try:
+            repository.only(repository.store).read_sealed(name)
+        except DamagedError:
+            return False
+        return True
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._archive.repository.delete(name)
+
+
+def _valid_bytes(name: str) -> int:
+    wal = layout.parse_wal(name)
+    return (wal.valid_bytes or 0) if wal else 0

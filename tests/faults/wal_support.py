@@ -1,0 +1,133 @@
+"""What the tests of the WAL receiver share: one on a thread of the test, and what has to hold when it is done."""
+
+import contextlib
+import datetime as dt
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+
+from deploy.local.processes import wait_until
+from pipelines.backup.drill import Findings, Moment
+from pipelines.backup.heartbeats import HeartbeatJudge
+from pipelines.backup.receiver import Bounds
+from pipelines.backup.resident import Pace, Resident
+from pipelines.backup.slot import SLOT
+from pipelines.backup.verify import verify_wal
+from pipelines.backup.wal import WalArchive
+from resources.notifier import Alert, Notifier
+from resources.settings import Settings
+from tests.backup_cluster import Backups, one_value
+
+PACE = Pace(
+    tick=0.05, ship=0.2, beat=0.5, longest_wait=0.5, bridge=0.2, bounds=Bounds(longest_wait_seconds=0.5)
+)
+
+
+@dataclass
+class Running:
+    """A receiver on a thread of the test, and what it said."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    said: list[str] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    resident: Resident | None = None
+
+    def has_said(self, text: str) -> bool:
+        return any(text in line for line in self.said)
+
+
+def settings_of(backups: Backups, folder: Path, **changed: str) -> Settings:
+    return Settings.load(
+        {
+            "LONGBOX_HOME": str(folder / "home"),
+            "LONGBOX_POSTGRES_URL": backups.cluster.url,
+            "LONGBOX_OBJECT_STORE": backups.repository.store.url,
+            "LONGBOX_BACKUP_KEYS": str(folder / "server.json"),
+            "LONGBOX_BACKUP_RECOVERY_KEYS": str(folder / "recovery.json"),
+            **changed,
+        }
+    )
+
+
+@contextlib.contextmanager
+def receiving(settings: Settings, backups: Backups, pace: Pace = PACE) -> Iterator[Running]:
+    """A receiver, stopped at the end of the block as SIGTERM does."""
+    run = Running()
+    notifier = Notifier(("test://",), deliver=lambda _, alert: run.alerts.append(alert) is None)
+    run.resident = Resident(settings, run.said.append, notifier, pace, lambda _: backups.repository)
+
+    def work() -> None:
+        assert run.resident is not None
+        try:
+            run.resident.run(run.stop)
+        except BaseException as error:
+            run.errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield run
+    finally:
+        run.stop.set()
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def wait_covered(backups: Backups) -> None:
+    """Until the store holds every commit of before this call."""
+    at = backups.cluster.now()
+    archive = WalArchive(backups.repository)
+
+    def covered() -> bool | None:
+        found = archive.covered()
+        return True if found and found.at >= at else None
+
+    assert wait_until(covered, seconds=30), f"{at} was not covered: {archive.covered()}"
+
+
+def whole(backups: Backups, settings: Settings) -> None:
+    """No row lost, nothing missing, nothing waiting: the newest moment restored is what the server holds."""
+    inventory = WalArchive(backups.repository).inventory()
+    assert [gap for timeline in inventory.timelines for gap in inventory.gaps(timeline)] == []
+    assert verify_wal(backups.repository, backups.opener, backups.engine.backups())[0] == []
+    assert backups.restored_truth() == backups.cluster.truth()
+
+
+def completes(backups: Backups, settings: Settings) -> None:
+    """Running again completes; then nothing is lost."""
+    with receiving(settings, backups) as run:
+        backups.cluster.write()
+        wait_covered(backups)
+    assert run.errors == []
+    assert [path for path in settings.wal_spool.rglob("*") if path.is_file()] == [
+        settings.wal_spool / "receiver"
+    ]
+    whole(backups, settings)
+
+
+def received(backups: Backups) -> object:
+    """The server's process that sends WAL."""
+    return backups.cluster.value(f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{SLOT}'")
+
+
+def judged(backups: Backups, url: str, at: dt.datetime) -> Findings:
+    """What the judge of drills says of the heartbeats of a database."""
+    judge = HeartbeatJudge(backups.repository, "longbox_received")
+    return judge.judge(lambda _: psycopg.connect(url, autocommit=True), Moment(at, at))
+
+
+def wait_beating(url: str) -> None:
+    """Until there is one more heartbeat than now."""
+    query = "SELECT coalesce(max(beat), 0) FROM longbox.heartbeats"
+    before = int(str(one_value(url, query)))
+    assert wait_until(lambda: int(str(one_value(url, query))) > before + 1 or None, seconds=20)
+
+
+def moved(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}"))
