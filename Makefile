@@ -41,8 +41,8 @@ drills: setup-dev ## Storms on backups: 200 drills under writes and kills, 1,000
 	@$(BIN)/python -m pytest -s tests/faults/test_drill_storm.py tests/faults/test_corruption_storm.py \
 	  --drills $(or $(DRILLS),200) --flips $(or $(FLIPS),1000) --seed $(or $(SEED),1)
 
-bench: setup ## Measure loading beside a bare COPY of the same rows (ROWS=200000, REPEAT=3, ONLY="clean,files")
-	@$(BIN)/python -m benchmarks.ingestion
+bench: setup $(if $(filter 1 true yes,$(PEERS)),.venv-bench/.setup-done) ## Measure loading, the pipeline, queries (ROWS=200000, REPEAT=3, ONLY="queries", PEERS=1)
+	@$(if $(filter 1 true yes,$(PEERS)),.venv-bench/bin,$(BIN))/python -m benchmarks
 
 lint: setup-dev ## Lint, formatting, types and import rules
 	@$(BIN)/ruff check .
@@ -59,7 +59,8 @@ reference: setup ## Write the reference pages and .env.example anew from the cod
 
 lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv (or UV=path): https://docs.astral.sh/uv/" >&2; exit 2; }
-	@for lock in "requirements.lock:--group setup" "requirements-dev.lock:--group setup --group dev -c requirements.lock"; do \
+	@for lock in "requirements.lock:--group setup" "requirements-dev.lock:--group setup --group dev -c requirements.lock" \
+	  "requirements-bench.lock:--group setup --group bench -c requirements.lock"; do \
 	  file=$${lock%%:*}; flags=$${lock#*:}; touch $$file; \
 	  $(UV) pip compile $(LOCK_FLAGS) $(LOCK_ARGS) pyproject.toml $$flags -o $$file; \
 	  { printf '%s\n' '$(LOCK_NOTE)'; cat $$file; } > $$file.new; mv $$file.new $$file; \
@@ -67,7 +68,7 @@ lock: ## Solve the dependencies of pyproject.toml anew (needs uv)
 
 clean: ## Remove the virtual environment and caches (never data: LONGBOX_HOME stays)
 	@if [ -x $(BIN)/longbox ]; then $(BIN)/longbox down || true; fi
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.setup-done: requirements.lock pyproject.toml
@@ -77,3 +78,7 @@ $(VENV)/.setup-done: requirements.lock pyproject.toml
 $(VENV)/.setup-dev-done: requirements-dev.lock requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh $(VENV) requirements-dev.lock
 	@touch $@ $(VENV)/.setup-done
+
+.venv-bench/.setup-done: requirements-bench.lock pyproject.toml
+	@PYTHON="$(PYTHON)" bash deploy/local/setup.sh .venv-bench requirements-bench.lock
+	@touch $@

@@ -9,14 +9,16 @@ import itertools
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
@@ -29,6 +31,7 @@ from pipelines.migration import migrate
 from resources.settings import PROJECT_ROOT
 
 _TEMPLATE = "bench_template"
+Case = TypeVar("Case")
 
 
 @dataclass
@@ -36,14 +39,17 @@ class Bench:
     """A running server. `folder` is on the same disk and goes away with it."""
 
     url: str
+    redis_url: str
+    server_pid: int
     folder: Path
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of a fresh database with every migration; dropped at the end."""
+    def database(self, *, empty: bool = False) -> Iterator[str]:
+        """The URL of a fresh database with every migration, or `empty`; dropped at the end."""
         name = f"bench_{next(self._numbers)}"
-        self._admin("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, _TEMPLATE)
+        template = "template1" if empty else _TEMPLATE
+        self._admin("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, template)
         try:
             self._admin("CHECKPOINT")
             yield with_database(self.url, name)
@@ -65,10 +71,20 @@ def server() -> Iterator[Bench]:
             Path(folder).chmod(0o755)
         environ = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
         with Stack(home, dagster=False, environ=environ) as stack:
-            bench = Bench(stack.settings.postgres_url, Path(folder))
+            settings = stack.settings
+            bench = Bench(
+                settings.postgres_url, settings.redis_url, _server_pid(settings.postgres_url), Path(folder)
+            )
             bench._admin("CREATE DATABASE {}", _TEMPLATE)
             migrate(with_database(bench.url, _TEMPLATE), system_folders(stack.settings))
             yield bench
+
+
+def _server_pid(url: str) -> int:
+    with psycopg.connect(with_database(url, "postgres")) as connection:
+        row = connection.execute("SELECT current_setting('data_directory')").fetchone()
+    assert row is not None, "a setting has a value"
+    return int(Path(row[0], "postmaster.pid").read_text().splitlines()[0])
 
 
 def with_database(url: str, name: str) -> str:
@@ -85,6 +101,8 @@ def in_a_process(module: str, **arguments: Any) -> dict[str, Any]:
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} failed: {done.stderr.strip()[-2000:]}")
+    if arguments.get("profile"):
+        print(done.stderr, file=sys.stderr)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -99,6 +117,53 @@ def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> di
             note = f"{seconds:.2f} s" if seconds is not None else results[name][-1]["skipped"]
             print(f"  turn {turn + 1}: {name}: {note}", file=sys.stderr, flush=True)
     return results
+
+
+class Cpu:
+    """The processor seconds that this process and a PostgreSQL server have used: work, however busy the machine.
+
+    `server_pid` is the server's first process; what its ended children used is in its own account.
+    """
+
+    def __init__(self, server_pid: int) -> None:
+        self._server = psutil.Process(server_pid)
+
+    def seconds(self) -> float:
+        """Of both, so far."""
+        own = self._server.cpu_times()
+        total = time.process_time() + own.user + own.system + own.children_user + own.children_system
+        for child in self._server.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used = child.cpu_times()
+                total += used.user + used.system
+        return total
+
+
+def peak_mib() -> float:
+    """The peak memory of this process and of those that it waited for, in MiB."""
+    unit = 1024 if sys.platform != "darwin" else 1024**2
+    usages = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usages) / unit
+
+
+def chosen(cases: dict[str, Case]) -> dict[str, Case]:
+    """The cases that ONLY names, by parts of their names; all if it is not set."""
+    only = os.environ.get("ONLY")
+    return {
+        name: case
+        for name, case in cases.items()
+        if not only or any(part in name for part in only.split(","))
+    }
+
+
+def note(text: str) -> None:
+    """Tell on stderr how far it is: tables alone go to stdout."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def conditions(text: str) -> None:
+    """Print below a table what was measured, and the machine."""
+    print(f"\n{text}. {machine()}\n", flush=True)
 
 
 def median(values: Sequence[float]) -> float:

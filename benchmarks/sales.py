@@ -10,7 +10,7 @@ HEADER = (
     "format", "quantity",
 )  # fmt: skip
 LANDING_DAY = dt.date(2026, 10, 31)
-_TITLES = (
+TITLES = (
     "Amazing Spider-Man",
     "Uncanny X-Men",
     "Detective Comics",
@@ -24,14 +24,15 @@ _MONEY = ("USD", "USD", "USD", "GBP", "EUR", "JPY")
 
 
 def write_sales(
-    path: Path, rows: int, *, days: int = 28, seed: int = 1, bad: float = 0, repeated: float = 0
-) -> None:
-    """Write `rows` sales of the last `days` days before `LANDING_DAY` as CSV.
+    path: Path, rows: int, *, days: int = 28, seed: int = 1, bad: float = 0, repeated: float = 0,
+    until: dt.date = LANDING_DAY,
+) -> None:  # fmt: skip
+    """Write `rows` sales of the last `days` days before `until` as CSV.
 
     `bad` of them cannot be loaded, `repeated` of them are an earlier sale once more.
     """
     chance = random.Random(seed)
-    first = dt.datetime.combine(LANDING_DAY - dt.timedelta(days=days), dt.time())
+    first = dt.datetime.combine(until - dt.timedelta(days=days), dt.time())
     earlier: list[tuple[str, ...]] = []
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -52,7 +53,7 @@ def _sale(chance: random.Random, number: int, first: dt.datetime, days: int) -> 
     sold = first + dt.timedelta(seconds=chance.randrange(days * 86_400))
     updated = sold + dt.timedelta(seconds=chance.randrange(86_400))
     grade = chance.choice(_GRADES)
-    title = f"{chance.choice(_TITLES)} #{chance.randrange(1, 700)} {grade}".strip()
+    title = f"{chance.choice(TITLES)} #{chance.randrange(1, 700)} {grade}".strip()
     return (
         "ebay", f"{number:012d}", title, grade, f"{chance.randrange(100, 500_000) / 100:.2f}", chance.choice(_MONEY),
         sold.isoformat() + "Z", updated.isoformat() + "Z", f"seller{chance.randrange(20_000)}",

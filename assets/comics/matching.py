@@ -140,7 +140,7 @@ def _improved(fresh: Mapping[uuid.UUID, Found], known: Mapping[uuid.UUID, Found]
     improved = []
     for key, row in sorted(fresh.items()):
         stands = known.get(key)
-        merged = row if stands is None else stands.merged(row)
+        merged = row if stands is None or stands == row else stands.merged(row)
         if merged != stands:
             improved.append(merged)
     return improved

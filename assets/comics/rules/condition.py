@@ -7,23 +7,27 @@ condition says nothing, and only for slabs and unmistakable grades. Points and w
 
 import functools
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from assets.comics.rules.grades import Found, find_grades, point_of
 from assets.comics.rules.hedges import (
     APPROXIMATE,
     BOUNDARY,
+    HEDGE_STEMS,
     HEDGES,
+    LABEL_STEMS,
     LABELS,
     NOT_GRADED,
+    NOT_GRADED_STEMS,
     NOT_RESTORED,
     OR_BETTER,
     OR_WORSE,
     UNCLEAR,
     UNSTATED,
 )
-from assets.comics.rules.text import clean
+from assets.comics.rules.text import clean, may_hold
 
 # Further reasons of a missing grade, beside those of `hedges`:
 EMPTY = "empty"
@@ -39,8 +43,7 @@ _SHORT = 80  # characters; a number that is the whole statement does not stand i
 _HALF_A_CLASS = Decimal("0.5")  # "VF 8.5" is one statement: the number says where within the class
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """A grade of the scale or None; firm only when the text states one point. `low`/`high` bound a stated range."""
 
     grade: Decimal | None = None
@@ -98,7 +101,7 @@ def parse_condition(text: str | None, title: str | None = None) -> Condition:
         return titled if says_more else _with_grader(stated, titled)
     if stated.is_firm and stated.grader is None and titled.grader is not None and titled.is_firm:
         is_same = titled.grade == stated.grade
-        return replace(stated, grader=titled.grader) if is_same else Condition(reason=CONFLICTING)
+        return stated._replace(grader=titled.grader) if is_same else Condition(reason=CONFLICTING)
     return stated
 
 
@@ -115,7 +118,9 @@ def strip_grades(title: str) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def _from_text(text: str) -> Condition:
-    text = NOT_RESTORED.sub(" ", NOT_GRADED.sub(" ", text))
+    text = _without_not_graded(text)
+    if may_hold(text, ("restor",)):
+        text = NOT_RESTORED.sub(" ", text)
     if not text.strip():
         return Condition(reason=NO_GRADE)
     slab = _slab(text)
@@ -124,14 +129,14 @@ def _from_text(text: str) -> Condition:
     if slab is None and not grades:
         return Condition(reason=_why_none(text))
     if slab is not None and slab.grade is None and not grades:
-        return replace(slab, reason=slab.reason or SLAB_WITHOUT_GRADE)
+        return slab._replace(reason=slab.reason or SLAB_WITHOUT_GRADE)
     return _hedged(_combined(slab, grades), text, grader)
 
 
 @functools.lru_cache(maxsize=65536)
 def _from_title(title: str) -> Condition:
     """The grade that a title states beyond doubt: a slab anywhere, a raw grade only behind the issue number."""
-    text = NOT_GRADED.sub(" ", title)
+    text = _without_not_graded(title)
     slab = _slab(text)
     grades = _explicit_in_title(text)
     if slab is None and not grades:
@@ -139,7 +144,11 @@ def _from_title(title: str) -> Condition:
     if slab is not None and slab.grade is None:
         return slab
     found = _hedged(_combined(slab, grades), _beside_grade(text), slab.grader if slab else None)
-    return replace(found, reason=FROM_TITLE) if found.is_firm else found
+    return found._replace(reason=FROM_TITLE) if found.is_firm else found
+
+
+def _without_not_graded(text: str) -> str:
+    return NOT_GRADED.sub(" ", text) if may_hold(text, NOT_GRADED_STEMS) else text
 
 
 def _beside_grade(title: str) -> str:
@@ -153,7 +162,7 @@ def _beside_grade(title: str) -> str:
 
 
 def _with_grader(stated: Condition, titled: Condition) -> Condition:
-    return replace(stated, grader=titled.grader) if stated.grader is None else stated
+    return stated._replace(grader=titled.grader) if stated.grader is None else stated
 
 
 def _slab(text: str) -> Condition | None:
@@ -178,6 +187,7 @@ def _slab(text: str) -> Condition | None:
     return Condition(point, grader, point is not None, None if point is not None else OFF_SCALE, point, point)
 
 
+@functools.lru_cache(maxsize=1024)
 def _grader_name(text: str) -> str:
     return re.sub(r"[^A-Z]", "", text.upper())
 
@@ -208,7 +218,7 @@ def _agree(word: Found, number: Found) -> bool:
     return word.low - _HALF_A_CLASS <= number.low and number.high <= word.high + _HALF_A_CLASS
 
 
-def _combined(slab: Condition | None, grades: list[Found]) -> Condition:
+def _combined(slab: Condition | None, grades: Sequence[Found]) -> Condition:
     """One statement out of all expressions: numbers before words, equal ones once, contradictions to a reason."""
     numbers = [grade for grade in grades if grade.is_number]
     words = [grade for grade in grades if not grade.is_number]
@@ -239,8 +249,8 @@ def _combined(slab: Condition | None, grades: list[Found]) -> Condition:
 def _hedged(found: Condition, text: str, grader: str | None) -> Condition:
     """`found` after what the rest of the text says about it."""
     if found.grade is None:
-        return replace(found, grader=grader, is_firm=False)
-    for reason, pattern in HEDGES:
+        return found._replace(grader=grader, is_firm=False)
+    for reason, pattern in HEDGES if may_hold(text, HEDGE_STEMS) else ():
         if not pattern.search(text):
             continue
         if reason in UNSTATED:
@@ -249,20 +259,21 @@ def _hedged(found: Condition, text: str, grader: str | None) -> Condition:
             return Condition(grader=grader, reason=reason, high=found.high)
         if found.is_firm:
             high = None if reason == OR_BETTER else found.high
-            return replace(found, grader=grader, is_firm=False, reason=reason, high=high)
+            return found._replace(grader=grader, is_firm=False, reason=reason, high=high)
     if found.reason == OR_BETTER:
-        return replace(found, grader=grader, high=None)
-    for reason, pattern in LABELS:
+        return found._replace(grader=grader, high=None)
+    for reason, pattern in LABELS if may_hold(text, LABEL_STEMS) else ():
         if found.is_firm and pattern.search(text):
-            return replace(found, grader=grader, is_firm=False, reason=reason)
-    return replace(found, grader=grader)
+            return found._replace(grader=grader, is_firm=False, reason=reason)
+    return found._replace(grader=grader)
 
 
-def _explicit_in_title(title: str) -> list[Found]:
+@functools.lru_cache(maxsize=65536)
+def _explicit_in_title(title: str) -> tuple[Found, ...]:
     """Grades behind the issue number that no title word, number or year can be mistaken for."""
     issue = _ISSUE.search(title)
     if issue is None or not _UNMISTAKABLE.search(title, issue.end()):
-        return []
+        return ()
     grades = [grade for grade in find_grades(title) if grade.start >= issue.end()]
     words = [
         grade for grade in grades if not grade.is_number and not grade.is_everyday and grade.low is not None
@@ -275,7 +286,7 @@ def _explicit_in_title(title: str) -> list[Found]:
         and not grade.is_whole_number
         and any(_agree(word, grade) and _is_beside(word, grade, title) for word in words)
     ]
-    return sorted(words + numbers, key=lambda grade: grade.start)
+    return tuple(sorted(words + numbers, key=lambda grade: grade.start))
 
 
 def _is_beside(left: Found, right: Found, title: str) -> bool:

@@ -5,10 +5,11 @@ The points and the words are the Overstreet guide's, which the grading companies
 https://www.cgccomics.com/grading/grading-scale/
 """
 
+import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 SCALE = tuple(
     Decimal(tenths) / 10
@@ -88,8 +89,7 @@ _BETWEEN_SPLIT = re.compile(r"\s?/\s?")
 _BETWEEN_RANGE = re.compile(r"\s?(?:-+|~|\bto|\bthrough|\bthru)\s?", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One grade expression in a text: its span, a point (low = high) or a range, and how sure its words are."""
 
     start: int
@@ -109,6 +109,7 @@ class Found:
         return self.low != self.high
 
 
+@functools.lru_cache(maxsize=4096)
 def point_of(number: str) -> Decimal | None:
     """The point of the scale that a number (with point or comma) writes, None if there is no such point."""
     if not _has_tenths_only(number):
@@ -144,7 +145,9 @@ def _atoms(text: str) -> Iterator[Found]:
                 is_or_better=match["more"] is not None, is_of_ten=match["of_ten"] is not None,
             )  # fmt: skip
             continue
-        word = next(name for name in _WORDS if match[name] is not None)
+        word = match.lastgroup or ""
+        if word == "sign":
+            word = next(name for name in _WORDS if match[name] is not None)
         sign = (match["sign"] or "").strip().casefold()
         minus, plain, plus = _POINTS[word]
         written = plus if sign in ("+", "plus") else minus if sign else plain

@@ -53,6 +53,17 @@ HEDGES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         (APPROXIMATE, _APPROXIMATE),
     )
 )
+# What none of HEDGES can match without: a look at these spares most texts all of them.
+HEDGE_STEMS = (
+    "not", "isn", "almost", "nearly", "never",
+    "candidate", "contender", "potential", "worthy", "ready", "possibl", "could", "would", "should", "might", "may",
+    "hopeful", "probably", "likely", "resubmit", "?",
+    "imo", "imho", "opinion", "say", "grade", "call", "think", "believe", "guess", "estimate",
+    "age", "for a",
+    "lower", "worse", "less", "below", "under", "up to", "best", "most", "<",
+    "better", "higher", "above", "nicer", "greater", "or up", "or more", "and up", "least", "min", ">",
+    "about", "around", "approx", "roughly", "est", "circa", "close to", "appears to", "looks", "seems", "easily", "~",
+)  # fmt: skip
 BOUNDARY = re.compile(_OR_BETTER, re.IGNORECASE)
 
 # Statements that take nothing from a grade and are taken out first.
@@ -61,6 +72,7 @@ NOT_GRADED = re.compile(
     r"|\bunslabbed\b|\braw\b",
     re.IGNORECASE,
 )
+NOT_GRADED_STEMS = ("graded", "slabbed", "certified", "cgc", "cbcs", "raw")  # one is in each of its matches
 NOT_RESTORED = re.compile(
     r"\b(?:no|not|non|un|without|zero)[\s-]*(?:been\s+)?restor(?:ed|ation)\b", re.IGNORECASE
 )
@@ -75,3 +87,13 @@ LABELS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
     (QUALIFIED, re.compile(r"\b(?:qualified|green label)\b", re.IGNORECASE)),
 )
+LABEL_STEMS = (
+    "restor",
+    "conserved",
+    "apparent",
+    "touch",
+    "trimmed",
+    "purple",
+    "qualified",
+    "green",
+)  # of any of them

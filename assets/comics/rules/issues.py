@@ -4,6 +4,7 @@ A marked number (`#300`, `No. 300`, `Annual 3`) wins over a bare one; a bare one
 year. Canonical: no leading zeros, no thousands commas, `1/2` for one half, suffixes in capitals (`1.MU`).
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -51,6 +52,7 @@ def find_issue(title: str) -> Issue | None:
     return _issue_of(match) if match is not None else _find_bare(title)
 
 
+@functools.lru_cache(maxsize=16_384)
 def issue_sort(number: str | None) -> Decimal | None:
     """Where an issue stands in its series: its number; a half is 0.5; None without a number."""
     match = re.search(r"(?P<whole>-?\d+(?:\.\d+)?)(?:/(?P<parts>[248]))?", number or "")
@@ -95,6 +97,7 @@ def _issue_of(match: re.Match[str]) -> Issue:
     return Issue(_canonical(match["number"]), match.start(), match.end(), (match["letter"] or "").upper())
 
 
+@functools.lru_cache(maxsize=16_384)
 def _canonical(number: str) -> str:
     if "/" in number or not number:
         return number.replace("2/4", "1/2")

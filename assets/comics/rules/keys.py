@@ -5,6 +5,7 @@ machine and in any order of arrival. In SQL: `substring(sha256(convert_to(text, 
 Changing a key changes every id made of it: that is a migration, not an edit.
 """
 
+import functools
 import hashlib
 import uuid
 
@@ -13,6 +14,7 @@ from assets.comics.rules.text import words_of
 _JOINERS = frozenset({"and"})  # "Batman & Robin", "Batman and Robin", "Batman Robin": one series
 
 
+@functools.lru_cache(maxsize=16_384)
 def series_key(name: str) -> str:
     """The key of a series: casefolded, unaccented, letters and digits only, without "and" and a "The" at either end.
 
@@ -27,11 +29,13 @@ def series_key(name: str) -> str:
     return "".join(kept)
 
 
+@functools.lru_cache(maxsize=16_384)
 def issue_key(issue_number: str) -> str:
     """The key of an issue number. Its punctuation stays: 1.5, 15 and -15 are three comics."""
     return "".join(issue_number.casefold().split())
 
 
+@functools.lru_cache(maxsize=4096)
 def variant_key(variant: str) -> str:
     """The key of a variant's name; empty for the regular edition. The colon of a ratio stays."""
     return "".join(character for character in variant.casefold() if character.isalnum() or character in ":+")
@@ -42,11 +46,13 @@ def make_comic_key(series: str, issue_number: str | None, variant: str) -> str:
     return f"{series}|{issue_key(issue_number or '')}|{variant_key(variant)}"
 
 
+@functools.lru_cache(maxsize=65_536)
 def comic_id(comic_key: str) -> uuid.UUID:
     """The id of the comic with this key."""
     return _id_of("comic", comic_key)
 
 
+@functools.lru_cache(maxsize=16_384)
 def series_id(key: str) -> uuid.UUID:
     """The id of the series with this key."""
     return _id_of("series", key)

@@ -8,6 +8,8 @@ import itertools
 import re
 from dataclasses import dataclass
 
+from assets.comics.rules.text import may_hold
+
 MAX_LOT_SIZE = 10_000
 _YEARS = range(1900, 2101)
 
@@ -38,6 +40,11 @@ _WORDS = re.compile(
     r"|\b(?:set|run)\s(?=#?\d+\s?(?:-|to|thru|through)\s?#?\d)|\bset\sof\b",
     re.IGNORECASE,
 )
+# What no pattern of _COUNTED and _WORDS can match without.
+_STEMS = (
+    "lot", "set", "run", "bundle", "series", "collection", "group", "pack", "box", "comics", "books", "issues",
+    "copies", "wholesale",
+)  # fmt: skip
 # An auction's own number of what it sells: "Lot #93012: Amazing Spider-Man".
 AUCTION_NUMBER = re.compile(r"^\s*lot\s?(?:#|no\.?|number)?\s?\d+\s?[:.|)-]\s?(?=\D)", re.IGNORECASE)
 
@@ -49,6 +56,7 @@ _RANGE = re.compile(
     rf"(?P<last>\d{{1,4}}){_NOT_A_NUMBER_AFTER}",
     re.IGNORECASE,
 )
+_RANGE_STEMS = ("-", "to", "thr")
 _LIST = re.compile(
     rf"#\s?(?P<list>\d{{1,4}}(?:\s?(?:,|&|\+|/|\band\b|\bor\b)\s?(?:and\s|&\s)?#?\s?\d{{1,4}}){{1,60}}|\d{{1,4}}(?:\s#?\d{{1,4}}){{2,60}}"
     rf"|\d{{1,4}}(?:\s?#\s?\d{{1,4}}){{1,60}}){_NOT_A_NUMBER_AFTER}",
@@ -68,8 +76,9 @@ class Lot:
 def find_lot(title: str) -> Lot | None:
     """The lot that a cleaned title offers, None when it offers one comic."""
     numbered = _numbered(title)
-    counted = [match for pattern in _COUNTED for match in pattern.finditer(title)]
-    words = list(_WORDS.finditer(title))
+    has_words = may_hold(title, _STEMS)
+    counted = [match for pattern in _COUNTED for match in pattern.finditer(title)] if has_words else []
+    words = list(_WORDS.finditer(title)) if has_words else []
     times = [match for match in _TIMES.finditer(title) if int(match["after"] or match["before"]) > 1]
     spans = [match.span() for match in counted + words + times] + [span for span, _ in numbered]
     if not spans:
@@ -88,12 +97,13 @@ def find_lot(title: str) -> Lot | None:
 
 def _numbered(title: str) -> list[tuple[tuple[int, int], int]]:
     """Issue ranges, else a list of issues: each with its span and its number of issues."""
-    found = [
-        (match.span(), count) for match in _RANGE.finditer(title) if (count := _range_size(match, title))
-    ]
-    if found:
-        return found
-    match = _LIST.search(title)
+    if may_hold(title, _RANGE_STEMS):
+        found = [
+            (match.span(), count) for match in _RANGE.finditer(title) if (count := _range_size(match, title))
+        ]
+        if found:
+            return found
+    match = _LIST.search(title) if "#" in title else None
     if match is None or _THOUSANDS.match(match["list"]):
         return []
     numbers = [int(number) for number in re.findall(r"\d+", match["list"])]

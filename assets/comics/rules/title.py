@@ -5,15 +5,16 @@ and noise. What stands behind the issue number describes the copy and never beco
 Limits: a bare year in front of `#` stays in the series ("Wonder Woman 1984 #1"); volume 1 is the series itself.
 """
 
+import functools
 import re
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from assets.comics.rules.condition import strip_grades
 from assets.comics.rules.issues import YEAR, Issue, find_issue, issue_sort
 from assets.comics.rules.keys import make_comic_key, series_key
 from assets.comics.rules.lots import AUCTION_NUMBER, Lot, find_lot
-from assets.comics.rules.text import clean
+from assets.comics.rules.text import clean, may_hold
 from assets.comics.rules.variants import name_variant, strip_variants
 
 EMPTY = "empty"
@@ -72,6 +73,8 @@ _NOISE = re.compile(
     r"|\bkey\sissue\b|\bmcu\b|\bhtf\b|\bfree\sship(?:ping)?\b|\bno\sreserve\b|\bmust\ssee\b|!{2,}|\*+|~+",
     re.IGNORECASE,
 )
+# What _NOISE cannot match without.
+_NOISE_STEMS = ("!", "*", "~", "key", "mcu", "htf", "@", "ship", "reserve", "must")
 _FIRST_APPEARANCE = re.compile(
     r"\b(?:1st|first|2nd|second)\s(?:\w+\s)?app(?:earances?)?\b[^#]*(?=#)", re.IGNORECASE
 )
@@ -80,8 +83,7 @@ _FORMAT_WORDS = re.compile(r"\s(?:comic(?:\sbooks?)?|single\sissue|issue|no|nr)$
 _ARTICLE_LAST = re.compile(r",\s?the$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Title:
+class Title(NamedTuple):
     """What a title says. `reason` tells why no comic can be named; it is None for a comic and for a lot."""
 
     series_name: str = ""
@@ -101,7 +103,11 @@ def parse_title(text: str | None) -> Title:
     title = clean(text or "")
     if not title:
         return Title(reason=EMPTY)
-    title = _FIRST_APPEARANCE.sub(" ", _NOISE.sub(" ", AUCTION_NUMBER.sub("", title)))
+    title = AUCTION_NUMBER.sub("", title)
+    if may_hold(title, _NOISE_STEMS):
+        title = _NOISE.sub(" ", title)
+    if may_hold(title, ("app",)):
+        title = _FIRST_APPEARANCE.sub(" ", title)
     title = " ".join(strip_grades(" ".join(title.split())).split())
     lot = find_lot(title)
     if lot is not None:
@@ -161,6 +167,8 @@ def _lot_title(lot: Lot) -> Title:
 
 def _split_brackets(title: str) -> tuple[str, str]:
     """A title without what stands in brackets, and that. A bracket with an issue number stays."""
+    if not ("(" in title or "[" in title or "{" in title):
+        return " ".join(title.split()), ""
     insides: list[str] = []
 
     def take(match: re.Match[str]) -> str:
@@ -174,6 +182,8 @@ def _split_brackets(title: str) -> tuple[str, str]:
 
 
 def _take_volume(main: str, aside: str) -> tuple[int | None, str, str]:
+    if not may_hold(main, ("v",)) and not may_hold(aside, ("v",)):
+        return None, main, aside
     match = _VOLUME.search(main) or _VOLUME.search(aside)
     if match is None:
         return None, main, aside
@@ -182,6 +192,7 @@ def _take_volume(main: str, aside: str) -> tuple[int | None, str, str]:
     return volume, " ".join(_VOLUME.sub(" ", main).split()), _VOLUME.sub(" ", aside)
 
 
+@functools.lru_cache(maxsize=16_384)
 def _series_name(text: str, volume: int | None) -> str:
     name = _ARTICLE_LAST.sub("", _FORMAT_WORDS.sub("", text.strip(_EDGE)).strip(_EDGE)).strip(_EDGE)
     name = " ".join(name.split())
@@ -209,6 +220,7 @@ def _publisher_first(title: str) -> tuple[str, str | None]:
     return title[match.end() :], _publisher_in(match["name"].replace("-", " "))
 
 
+@functools.lru_cache(maxsize=4096)
 def _publisher_in(text: str) -> str | None:
     match = _PUBLISHER.search(text) if any(map(str.isalpha, text)) else None
     if match is None:

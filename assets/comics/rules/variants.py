@@ -6,6 +6,8 @@ nothing more precise is said. Artists' names are not read: two "variants" by dif
 
 import re
 
+from assets.comics.rules.text import may_hold
+
 _ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6}
 _PRINT = r"(?:print(?:ing)?|ptg|prt)\b"
 _RATIO = re.compile(
@@ -68,6 +70,16 @@ _HINT = re.compile(
     r"|foil|holo|gold|silver|platinum|blank|die.?cut|glow|gatefold|lenticular|acetate|connecting|exclusive|incentive|error",
     re.IGNORECASE,
 )
+# What _HINT cannot match without.
+_STEMS = (
+    ":", "1in", "1 in", "print", "ptg", "prt", "cov", "cvr", "direct", "regular", "stand", "facsimile", "jewel", "var",
+    "cpv", "whitman", "virgin", "sketch", "foil", "holo", "gold", "silver", "platinum", "blank", "die", "glow",
+    "gatefold", "lenticular", "acetate", "connecting", "exclusive", "incentive", "error",
+)  # fmt: skip
+
+
+def _is_hinted(text: str) -> bool:
+    return may_hold(text, _STEMS) and _HINT.search(text) is not None
 
 
 def name_variant(title: str, behind: str) -> str:
@@ -75,7 +87,7 @@ def name_variant(title: str, behind: str) -> str:
 
     `behind` is the part of the title after the issue number, in which words that may name a series count too.
     """
-    if not _HINT.search(title) and not _HINT.search(behind):
+    if not _is_hinted(title) and not _is_hinted(behind):
         return ""
     names = {f"1:{int(match['ratio'])}" for match in _RATIO.finditer(title)}
     for match in _PRINTING.finditer(title):
@@ -93,7 +105,7 @@ def name_variant(title: str, behind: str) -> str:
 
 def strip_variants(title: str) -> str:
     """A title without the words of a variant, so that its numbers and letters are not read as anything else."""
-    if not _HINT.search(title):
+    if not _is_hinted(title):
         return title
     for pattern in (_RATIO, _PRINTING, _COVER, _REGULAR, *(pattern for _, pattern in _ANYWHERE), _GENERIC):
         title = pattern.sub(" ", title)
