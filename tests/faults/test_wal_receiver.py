@@ -248,8 +248,8 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
         acts = "SELECT array_agg(DISTINCT act) FROM longbox.ledger WHERE act IN ('drop wal slot', 'backup')"
         assert one_value(platform_url, acts) == ["backup", "drop wal slot"]
         assert backups.restored_truth() == cluster.truth()
-        found = judged(backups, platform_url, cluster.now())
-        assert found.compared > 0 and found.faults == ()
+    found = judged(backups, platform_url, cluster.now())
+    assert found.compared > 0 and found.faults == ()
     assert run.errors == []
     assert list(settings.wal_spool.rglob("backup-due.json")) == []
 
