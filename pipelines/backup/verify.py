@@ -155,7 +155,7 @@ def verify_wal(
 
 
 def _verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list[Fault], int]:
-    """Witnesses, results of drills and of earlier verifications: their checksums, names, and whether any is lost."""
+    """Witnesses, heartbeats, results of drills and verifications: checksums, names, and whether any is lost."""
     faults, objects = [], 0
     there = [name for folder in _SMALL for name in repository.all_names(folder)]
     for name in dict.fromkeys([*there, *named]):
