@@ -93,12 +93,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the suite on each kind of store that was asked for (`make acceptance` asks for both)."""
     if "platform" in metafunc.fixturenames:
         stores = metafunc.config.getoption("--stores").split(",")
-        metafunc.parametrize("platform", stores, indirect=True, scope="session")
+        metafunc.parametrize("platform", stores, indirect=True, scope="package")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
-    """The stack of the session, with a small file of exchange rates; its files in a folder, or behind an S3 API."""
+    """The stack of this suite, with a small file of exchange rates; its files in a folder, or behind an S3 API."""
     store = s3_store(request.getfixturevalue("s3_endpoint")) if request.param == "s3" else {}
     home = Path(tempfile.mkdtemp(prefix="longbox-")).resolve()
     home.chmod(0o755)
