@@ -1,4 +1,4 @@
-"""kill -9 of the process of a run in the middle of a stage, and Valkey stopped under a run.
+"""kill -9 of the process of a run in the middle of a stage, and a run that fails.
 
 Every stage and step is killed in tests/faults; here it is the process that Dagster started, and Dagster that notices.
 
@@ -91,30 +91,3 @@ def test_a_run_that_failed_is_told_once(platform: Platform) -> None:
         poll_seconds=0.5,
     )
     assert log.read_text("utf-8").count(title) == 1
-
-
-def test_with_valkey_stopped_in_the_middle_only_the_warm_step_reports_it(
-    platform: Platform, undisturbed: object
-) -> None:
-    platform.daily.forget_everything()
-    valkey = platform.process("Valkey")
-    with held_outcome(platform) as holder:
-        run_id = platform.launch(FIRST, LAST)
-        with psycopg.connect(platform.stack.settings.postgres_url, autocommit=True) as observer:
-            waiting = wait_until(
-                lambda: observer.execute(
-                    "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))",
-                    [holder.info.backend_pid],
-                ).fetchone(),
-                seconds=120,
-            )
-        assert waiting is not None, platform.client.failures(run_id)
-        valkey.signal(signal.SIGSTOP)
-    try:
-        run = platform.finish(run_id)
-    finally:
-        valkey.signal(signal.SIGCONT)
-    assert [step.key for step in run.steps if step.status != "SUCCESS"] == ["platform__cache"]
-    assert "Redis" in platform.client.failures(run_id)["platform__cache"]
-    assert platform.daily.digest() == undisturbed
-    platform.succeed(platform.client.launch("cache_warm"))

@@ -1,5 +1,6 @@
 """The daily pipeline as Dagster runs it: one day, a range, bad days, a dead cache, on real servers."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import dagster as dg
 import pytest
 from psycopg import sql
 
+from deploy.local.stack import Stack
 from pipelines.catalog.partitions import list_partitions
 from pipelines.catalog.shape import table_shapes
 from resources.cache import Cache
@@ -153,6 +155,20 @@ def test_with_the_cache_away_only_the_warm_step_reports_it(daily: Daily) -> None
         "platform__cache": "failure"
     }
     assert daily.count("comics.pricing_data_normalized") == 5
+
+
+def test_with_a_cache_that_hangs_only_the_warm_step_reports_it(daily: Daily, stack: Stack) -> None:
+    daily.land("2026-10-02", "a.csv", sales("2026-10-01", 5))
+    valkey = next(part.process for part in stack.state.parts if part.name == "Valkey")
+    assert valkey is not None
+    valkey.signal(signal.SIGSTOP)
+    try:
+        result = daily.run("2026-10-02")
+    finally:
+        valkey.signal(signal.SIGCONT)
+    assert {step for step, how in steps(result).items() if how != "success"} == {"platform__cache"}
+    assert daily.count("comics.pricing_data_normalized") == 5
+    assert daily.run("2026-10-02").success
 
 
 def test_every_asset_of_a_system_is_a_table_of_that_name(daily: Daily) -> None:
