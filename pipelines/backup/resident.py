@@ -68,7 +68,7 @@ class Resident:
         self._pace = pace or Pace.of(settings)
         self._open = open_repository or (lambda system: setup.open_repository(settings, system))
         self._samples = Samples()
-        self._shippers: dict[str, Shipper] = {}
+        self._shippers: dict[tuple[str, bool], Shipper] = {}
         self._fatal: Exception | None = None
         self._receiver: Receiver | None = None
 
@@ -144,27 +144,27 @@ class Resident:
         receiver = self._receiver
         assert receiver is not None
         for system in self._systems():
-            is_live = receiver.spool is not None and receiver.spool.system_identifier == system
-            self._shipper(system).ship(is_due=is_due, live_run=receiver.run if is_live else "")
+            self._shipper(system).ship(is_due=is_due, live_run=lambda: receiver.run)
 
     def _systems(self) -> list[str]:
         return spool.systems(self._settings.wal_spool)
 
     def _shipper(self, system: str) -> Shipper:
-        if system not in self._shippers:
-            assert self._receiver is not None
+        assert self._receiver is not None
+        source = self._receiver.source
+        # what a start finds in the spool is shipped also while the server is away; whose it is is known when it is back
+        is_live = source is not None and source.system_identifier == system
+        if (system, is_live) not in self._shippers:
             own = Spool(self._settings.wal_spool, system)
-            source = self._receiver.source
-            is_live = source is not None and source.system_identifier == system
             size = source.segment_bytes if source and is_live else _segment_bytes(own)
-            self._shippers[system] = Shipper(
+            self._shippers[system, is_live] = Shipper(
                 own,
                 WalArchive(self._open(system), size),
                 lambda: ServerKeys.load(self._settings.backup_keys),
                 self._samples if is_live else Samples(),
                 lambda gap: self._gap(system, size, gap),
             )
-        return self._shippers[system]
+        return self._shippers[system, is_live]
 
     def _finish(self) -> None:
         """A last pass, so that a planned stop leaves nothing behind; what cannot be shipped now waits in the spool."""

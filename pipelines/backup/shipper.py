@@ -99,20 +99,24 @@ class Shipper:
         self._is_known = False
         self.covered: Covered | None = None
 
-    def ship(self, *, is_due: bool, live_run: str = "") -> Shipped:
+    def ship(self, *, is_due: bool, live_run: Callable[[], str] = str) -> Shipped:
         """One pass; `is_due`: the open segment too, and say until when everything is there.
 
-        `live_run` names the folder that is still written to. Raises `LongboxError`s of the store and of keys; then
-        some is shipped, and the next pass does the rest.
+        `live_run` names the folder that is still written to, if any. Raises `LongboxError`s of the store and of keys;
+        then some is shipped, and the next pass does the rest.
         """
         self._know()
         # read before the files are: what comes while they are shipped is the next pass's
         sample = self._samples.newest()
         segments = partials = 0
-        for run in self._spool.runs():
+        runs = self._spool.runs()
+        # asked after the folders are listed: a start says its name before it makes its folder, so none of them that is
+        # about to be written to passes for one that was left behind
+        live = live_run()
+        for run in runs:
             files = self._spool.files(run)
             self._look_for_gap(run.name, files)
-            is_live = run.name == live_run
+            is_live = run.name == live
             for file in files:
                 # a file that is gone was completed, and so renamed, while we looked: the next pass takes it
                 with contextlib.suppress(FileNotFoundError):

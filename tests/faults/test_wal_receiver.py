@@ -377,6 +377,29 @@ def test_a_timeline_of_another_promoted_copy_is_told_and_nothing_is_overwritten(
     assert spool.runs() == []
 
 
+class StartingSpool(Spool):
+    """A spool in which pg_receivewal is started anew at the very moment at which a pass looks at it."""
+
+    started = ""
+
+    def runs(self) -> list[Path]:
+        if not self.started:
+            self.started = new_run_name()
+            self.make_run(self.started)
+        return super().runs()
+
+
+def test_the_folder_of_a_start_during_a_pass_is_not_taken_for_one_that_was_left(
+    backups: Backups, tmp_path: Path
+):
+    spool = StartingSpool(tmp_path / "spool", backups.cluster.system)
+    left = spool.make_run("0" * 20)
+    archive = WalArchive(backups.repository)
+    shipper = Shipper(spool, archive, lambda: backups.server_keys, Samples(), lambda gap: None)
+    shipper.ship(is_due=False, live_run=lambda: spool.started)
+    assert not left.exists() and [run.name for run in spool.runs()] == [spool.started]
+
+
 def test_a_login_that_may_replicate_and_is_no_superuser_is_enough(backups: Backups, tmp_path: Path):
     cluster = backups.cluster
     cluster.run("CREATE ROLE keeper LOGIN REPLICATION PASSWORD 'kept' IN ROLE pg_monitor")
