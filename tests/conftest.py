@@ -42,8 +42,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the fault tests; `make faults` and `make drills` set them higher."""
     parser.addoption("--kills", type=int, default=6, help="kills of the storm (tests/faults)")
     parser.addoption("--seed", type=int, default=1, help="seed of the storms")
-    parser.addoption("--flips", type=int, default=20, help="damages of the corruption storm")
-    parser.addoption("--drills", type=int, default=2, help="restores of the drill storm")
+    parser.addoption("--flips", type=int, default=40, help="damages of the corruption storm")
+    parser.addoption("--drills", type=int, default=4, help="restores of the drill storm")
     parser.addoption(
         "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
     )

@@ -99,7 +99,7 @@ class Shipper:
         self._is_known = False
         self.covered: Covered | None = None
 
-    def ship(self, *, is_due: bool, live_run: Callable[[], str] = str) -> Shipped:
+    def ship(self, *, is_due: bool, live_run: Callable[[], str] = lambda: "") -> Shipped:
         """One pass; `is_due`: the open segment too, and say until when everything is there.
 
         `live_run` names the folder that is still written to, if any. Raises `LongboxError`s of the store and of keys;

@@ -166,9 +166,13 @@ def test_with_a_cache_that_hangs_only_the_warm_step_reports_it(daily: Daily, sta
         result = daily.run("2026-10-02")
     finally:
         valkey.signal(signal.SIGCONT)
-    assert {step for step, how in steps(result).items() if how != "success"} == {"platform__cache"}
+    assert {step: how for step, how in steps(result).items() if how != "success"} == {
+        "platform__cache": "failure"
+    }
     assert daily.count("comics.pricing_data_normalized") == 5
+    digest = daily.digest()
     assert daily.run("2026-10-02").success
+    assert daily.digest() == digest
 
 
 def test_every_asset_of_a_system_is_a_table_of_that_name(daily: Daily) -> None:
