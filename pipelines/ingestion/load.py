@@ -123,7 +123,10 @@ class Loader:
                 ensure_periods(self.owner, self.system.name, self.feed.table, starts, unit)
                 self._periods_seen.update(starts)
 
-        return Target(cast(tuple[int], row)[0], self.system.name, self.feed.table, shape, ensure)
+        def period_of(day: dt.date) -> dt.date:
+            return dt.date.min if unit is None else span_of(day, unit).lower
+
+        return Target(cast(tuple[int], row)[0], self.system.name, self.feed.table, shape, ensure, period_of)
 
     def _load_file(self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date) -> FileLoad:
         account = {

@@ -38,6 +38,7 @@ class Target:
     table: str
     shape: TableShape
     ensure_partitions: Callable[[set[dt.date]], None]
+    period_of: Callable[[dt.date], dt.date]  # the first day of a day's partition
 
     @property
     def identifier(self) -> sql.Identifier:
@@ -60,7 +61,7 @@ class ChunkWriter:
         }  # fmt: skip
         self._run_id = run_id
         names = sql.SQL(", ").join(map(sql.Identifier, self._columns))
-        self._direct = DirectCopy(connection, target, self._columns, load_id=load_id, landing_day=landing_day)
+        self._direct = DirectCopy(connection, target, self._columns, self._parameters)
         self._staging = QUERIES.compose("create_staging", table=target.identifier, columns=names)
         self._has_staging = False
         self._copy = QUERIES.compose("copy_rows", columns=names)
@@ -88,8 +89,7 @@ class ChunkWriter:
         if not chunk.taken:
             return 0, {}
         self._target.ensure_partitions(chunk.event_days())
-        rest = self._direct.write(chunk.rows, chunk.texts)
-        loaded = chunk.rows.num_rows - rest.num_rows
+        loaded, rest = self._direct.write(chunk.rows, chunk.texts)
         if not rest.num_rows:
             return loaded, {}
         self._make_staging()
