@@ -8,9 +8,11 @@ table refuses sends the whole chunk back to it, which finds the row that is at f
 
 import contextlib
 import datetime as dt
+import itertools
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import psycopg
 import pyarrow
@@ -18,12 +20,10 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from pipelines.ingestion.columns import NULL, Column, copy_lines, flat, text_of, texts
+from pipelines.ingestion.periods import Periods, Target
 from pipelines.ingestion.registry import Entries, Registry
 from resources.database import Connection
 from resources.sql import Queries
-
-if TYPE_CHECKING:
-    from pipelines.ingestion.writer import Target
 
 QUERIES = Queries.of("pipelines.ingestion")
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
@@ -42,11 +42,12 @@ class DirectCopy:
     """Writes the rows of chunks of one file that are simply new or known. Works under the feed's lock."""
 
     def __init__(
-        self, connection: Connection, target: "Target", columns: Sequence[str], parameters: Mapping[str, Any]
-    ) -> None:
+        self, connection: Connection, target: Target, periods: Periods, columns: Sequence[str],
+        parameters: Mapping[str, Any],
+    ) -> None:  # fmt: skip
         """`parameters`: feed_id, load_id, landing_day and file_name."""
         self._connection = connection
-        self._target = target
+        self._target, self._periods = target, periods
         self._names = sql.SQL(", ").join(map(sql.Identifier, columns))
         self._registry = Registry(connection, parameters)
         self._day, self._load_id = parameters["landing_day"].isoformat(), str(parameters["load_id"])
@@ -104,14 +105,22 @@ class DirectCopy:
         return True
 
     def _copy_into_table(self, texts: Texts) -> None:
-        statement = QUERIES.compose("copy_new_rows", table=self._target.identifier, columns=self._names)
-        with self._connection.cursor().copy(statement) as copy:
-            copy.write(text_of(texts.lines))
+        """One COPY into each table that takes some of the rows: the partitioned one, and partitions being filled."""
+        runs = pc.run_end_encode(texts.periods)
+        starts = [dt.date.fromisoformat(period) for period in runs.values.to_pylist()]
+        ends = zip(map(self._periods.home_of, starts), runs.run_ends.to_pylist(), strict=True)
+        first = 0
+        for home, of_home in itertools.groupby(ends, key=operator.itemgetter(0)):
+            last = [end for _, end in of_home][-1]
+            statement = QUERIES.compose("copy_new_rows", table=home, columns=self._names)
+            with self._connection.cursor().copy(statement) as copy:
+                copy.write(text_of(texts.lines.slice(first, last - first)))
+            first = last
 
     def _texts_of(self, rows: Any) -> "Texts | None":
         """None where the direct way is not open: a default that PostgreSQL has to make, a revision past 64 bits."""
         with contextlib.suppress(_NoDefaultError, pyarrow.ArrowInvalid):
-            periods = self._periods(rows)
+            periods = self._period_of_each(rows)
             order = pc.sort_indices(
                 pyarrow.table({"period": periods, "key": rows["key_hash"]}),
                 sort_keys=[("period", "ascending"), ("key", "ascending")],
@@ -120,7 +129,7 @@ class DirectCopy:
                          self._registry.entries(rows))  # fmt: skip
         return None
 
-    def _periods(self, rows: Any) -> Column:
+    def _period_of_each(self, rows: Any) -> Column:
         """The first day of each row's partition."""
         days = flat(rows["event_on"]).dictionary_encode()
         starts = [

@@ -151,11 +151,15 @@ WHERE r.ordinal BETWEEN %(first)s AND %(last)s
 ORDER BY r.key_hash, r.content_hash
 
 -- name: insert_new
+-- Into the table, or into a partition that the file is filling: the rows whose event lies inside the given spans, or
+-- outside of all of them.
 INSERT INTO {table} ({columns}, key_hash, content_hash, landing_day, load_id, line)
 SELECT {values}, r.key_hash, r.content_hash, %(landing_day)s, %(load_id)s, r.line
 FROM ingest_rows r
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s AND NOT r.is_tombstone
   AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+  AND %(is_inside)s = EXISTS (SELECT FROM unnest(%(lowers)s::date[], %(uppers)s::date[]) AS span (lower, upper)
+                              WHERE r.event_on >= span.lower AND r.event_on < span.upper)
 
 -- name: insert_tombstones
 -- Deletions that are new. They have no row in the table: they may lack its required columns.
