@@ -160,7 +160,9 @@ def _attach(connection: AnyConnection, table: BulkTable, fresh: FreshPartition) 
     renames = connection.execute(
         _SQL["indexes_of"], {"schema": fresh.schema, "table": fresh.name, "final": name}
     ).fetchall()
-    connection.execute(_SQL.compose("rename_fresh", partition=fresh.identifier, new_name=sql.Identifier(name)))
+    connection.execute(
+        _SQL.compose("rename_fresh", partition=fresh.identifier, new_name=sql.Identifier(name))
+    )
     for before, after in cast("list[tuple[str, str]]", renames):
         index = sql.Identifier(table.schema, before)
         connection.execute(_SQL.compose("rename_index", index=index, new_name=sql.Identifier(after)))

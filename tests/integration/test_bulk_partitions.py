@@ -1,4 +1,4 @@
-"""A large file fills the new partitions it needs by itself: the same rows, account and partitions as in the other way."""
+"""A large file fills the new partitions it needs by itself: the same rows, account and partitions as otherwise."""
 
 import datetime as dt
 import threading
@@ -42,8 +42,9 @@ def partitions(shop):
             "       (SELECT array_agg(conname::text || pg_get_constraintdef(oid)) FROM pg_constraint"
             "         WHERE conrelid = c.oid),"
             "       (SELECT array_agg(format('%%s %%s %%s %%s', a.attname, a.attidentity, a.attnotnull, pg_get_expr("
-            "          d.adbin, d.adrelid)) ORDER BY a.attnum) FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = c.oid"
-            "          AND d.adnum = a.attnum WHERE a.attrelid = c.oid AND a.attnum > 0),"
+            "          d.adbin, d.adrelid)) ORDER BY a.attnum) FROM pg_attribute a"
+            "          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+            "          WHERE a.attrelid = c.oid AND a.attnum > 0),"
             "       (SELECT array_agg(entry::text) FROM unnest(c.relacl) AS entry), c.relowner::regrole::text,"
             "       pg_get_expr(c.relpartbound, c.oid) FROM pg_class c WHERE c.oid = %s::regclass",
             name,
