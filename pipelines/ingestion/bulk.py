@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from pipelines.catalog.model import Rule
 from pipelines.ingestion.columns import TEXT, Column, text_of, texts
-from pipelines.ingestion.values import ColumnFormat
+from pipelines.ingestion.times import ColumnFormat
 
 Bulk = Callable[[Column], Column]
 
