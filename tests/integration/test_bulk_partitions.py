@@ -73,11 +73,11 @@ def forget(shop):
 
 
 def history():
-    """Rows of six months: versions of one record in a chunk and over chunks, repetitions, bad rows."""
+    """Rows of six months: versions of one record in a chunk and over chunks, repetitions, bad rows, one twice."""
     rows = [sale(n, 1 + n % 6) for n in range(200)]
     return csv_of(
         *rows[:100], sale(3, 2, "11.00"), sale(3, 5, "12.00"), *rows[10:15], sale(900, 3, "-1"), *rows[100:],
-        sale(150, 1, "13.00"), *rows[:7], sale(901, 4, "12345678901234"),
+        sale(150, 1, "13.00"), *rows[:7], sale(901, 4, "12345678901234"), sale(900, 3, "-1"),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_a_file_that_fills_its_partitions_leaves_what_one_does_that_has_them_mad
         "SELECT line, reason FROM longbox.quarantine ORDER BY line"))  # fmt: skip
     forget(shop)
     load = shop.load(DAY, **BULK)
-    assert account(load) == (217, 203, 12, 2)
+    assert account(load) == (218, 203, 12, 3)
     assert expected == (digest(shop), partitions(shop), shop.current(), shop.rows(
         "SELECT line, reason FROM longbox.quarantine ORDER BY line"))  # fmt: skip
     assert len(partitions(shop)) == 6
