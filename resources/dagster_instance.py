@@ -5,6 +5,7 @@ home. Every part of Dagster (webserver, daemon, run worker) builds these for its
 https://docs.dagster.io/deployment/oss/dagster-yaml
 """
 
+import os
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.exc import InternalError
 
 from resources.settings import Settings
+
+_EVENT_BATCH = "DAGSTER_EVENT_BATCH_SIZE"
+_EVENTS_A_BATCH = 500
 
 
 class _EventLog(PostgresEventLogStorage):
@@ -50,13 +54,19 @@ class LongboxStorage(DagsterPostgresStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "LongboxStorage":
-        """Build it from the settings of this process. Raises `UserError` if there is no URL."""
+        """Build it from the settings of this process. Raises `UserError` if there is no URL.
+
+        Events of one output (its partitions' materialisations) are stored in batches, in a transaction each instead of
+        two an event. A process that is killed loses the events of an output that was not yet whole, whose step is run
+        again. DAGSTER_EVENT_BATCH_SIZE in the environment has the word; 0 stores each alone.
+        """
         storage = cls(
             postgres_url=Settings.load().dagster_postgres_url,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )
         storage.keep_connections()
+        os.environ.setdefault(_EVENT_BATCH, str(_EVENTS_A_BATCH))  # Dagster reads it there and nowhere else
         storage._event_log_storage.__class__ = _EventLog
         return storage
 
