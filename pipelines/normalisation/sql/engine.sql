@@ -109,9 +109,10 @@ WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
                   WHERE absent.key_hash = version.key_hash AND absent.content_hash = kept.content_hash)
 
 -- name: touch_groups
--- Remember which groups of which months the landing day changed, by the rows as they were and as they will be.
+-- Remember which groups of which days the landing day changed, by the rows as they were and as they will be. Whoever
+-- recomputes them deletes what it has taken in.
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
-SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), date_trunc('month', row.{time})::date
+SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), row.{time}
 FROM (
     SELECT kept.* FROM (TABLE batch_gone UNION ALL
                         SELECT key_hash, event_on FROM batch_changed WHERE is_there AND NOT is_same) AS change,
