@@ -142,9 +142,7 @@ class BatchWriter:
                 rows.append((row[0], row[1], self.rules.rule_version, *outcome))
         return rows, rejected, absent
 
-    def _check_periods(
-        self, connection: Connection, days: set[dt.date], known_periods: set[dt.date]
-    ) -> None:
+    def _check_periods(self, connection: Connection, days: set[dt.date], known_periods: set[dt.date]) -> None:
         """Raise `PeriodsMissingError` unless every day has a partition; what is there is added to `known_periods`."""
         if self._unit is None:
             return

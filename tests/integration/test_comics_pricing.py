@@ -382,19 +382,25 @@ def test_a_landing_day_that_is_aggregated_again_mends_what_was_changed_by_hand(m
     assert market.digest() == undisturbed
 
 
-def test_percentiles_are_percentile_conts_to_the_cent(market):
+PERCENTILES = """
+WITH sale AS (
+    SELECT comic_id, grade_band, date_trunc('month', sale_date)::date AS period_start, min(price_usd) AS low,
+           max(price_usd) AS high,
+           percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price_usd::float8) AS shares
+    FROM comics.pricing_data_normalized WHERE NOT (is_lot OR is_outlier OR is_cross_listed) GROUP BY 1, 2, 3)
+SELECT count(*), count(*) FILTER (
+           WHERE (p25_usd, median_usd, p75_usd, min_usd, max_usd) IS DISTINCT FROM
+                 (round(shares[1]::numeric, 2), round(shares[2]::numeric, 2), round(shares[3]::numeric, 2), low, high))
+FROM sale JOIN comics.pricing_data_aggregated USING (comic_id, grade_band, period_start) WHERE period_type = 'month'
+"""
+
+
+def test_percentiles_are_those_of_percentile_cont_to_the_cent(market):
     market.land("2026-10-30", *random_sales(1500))
     market.run("2026-10-30")
-    differing = market.rows(
-        "SELECT count(*), count(*) FILTER (WHERE (p25_usd, median_usd, p75_usd, min_usd, max_usd) IS DISTINCT FROM "
-        "(round(q[1]::numeric, 2), round(q[2]::numeric, 2), round(q[3]::numeric, 2), low, high)) "
-        "FROM (SELECT comic_id, grade_band, date_trunc('month', sale_date)::date AS period_start, min(price_usd) AS low, "
-        "max(price_usd) AS high, percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price_usd::float8) AS q "
-        "FROM comics.pricing_data_normalized WHERE NOT (is_lot OR is_outlier OR is_cross_listed) GROUP BY 1, 2, 3) AS sale "
-        "JOIN comics.pricing_data_aggregated USING (comic_id, grade_band, period_start) WHERE period_type = 'month'"
-    )
-    assert differing[0][0] > 10
-    assert differing[0][1] == 0
+    ((periods, differing),) = market.rows(PERCENTILES)
+    assert periods > 10
+    assert differing == 0
 
 
 def test_two_runs_of_the_same_and_of_other_days_at_once_end_as_one_after_the_other(markets):
