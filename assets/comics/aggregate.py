@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
+from pipelines.aggregation import ViewRefresh, refresh_view
 from pipelines.catalog.days import failed_days, record_day
 from pipelines.normalisation.batch import lock_relation
 from resources.database import Connection, Database
@@ -30,7 +31,7 @@ SOURCE_ASSET = "comics/pricing_data_normalized"
 ASSET = "comics/pricing_data_aggregated"
 BATCH_DAYS = 50_000
 LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
-VIEWS: tuple[LiteralString, ...] = (
+VIEWS = (
     "market_prices",
     "collection_values",
     "trending_comics",
@@ -64,15 +65,6 @@ class AggregatedRun:
             "periods_written": self.periods_written,
             "periods_deleted": self.periods_deleted,
         }
-
-
-@dataclass(frozen=True)
-class ViewRefresh:
-    """A materialised view that was refreshed, its rows and the seconds it took."""
-
-    name: str
-    rows: int
-    seconds: float
 
 
 def aggregate_days(
@@ -117,15 +109,7 @@ def aggregate_days(
 
 def refresh_views(database: Database) -> list[ViewRefresh]:
     """Refresh the materialised views in the order in which they build on each other, a transaction each."""
-    refreshed = []
-    for name in VIEWS:
-        started = time.monotonic()
-        view = sql.Identifier("comics", name)
-        with database.connection() as connection:
-            connection.execute(QUERIES.compose("refresh_view", view=view))
-            row = connection.execute(QUERIES.compose("count_view", view=view)).fetchone()
-        refreshed.append(ViewRefresh(name, cast(tuple[int], row)[0], time.monotonic() - started))
-    return refreshed
+    return [refresh_view(database, "comics", name) for name in VIEWS]
 
 
 def _changed_days(database: Database, days: Sequence[dt.date], page: int) -> Iterator[SaleDay]:

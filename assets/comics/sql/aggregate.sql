@@ -245,13 +245,6 @@ DELETE FROM longbox.touched AS pending USING taken_in
 WHERE pending.table_name = %(source)s AND pending.landing_day = ANY(%(days)s)
   AND pending.group_key = taken_in.group_key AND pending.event_on = taken_in.sale_date
 
--- name: refresh_view
--- Readers go on while it runs. Relies on the view's unique index.
-REFRESH MATERIALIZED VIEW CONCURRENTLY {view}
-
--- name: count_view
-SELECT count(*) FROM {view}
-
 -- name: windows_by_day
 -- How many windows each landing day touched, for its account.
 SELECT landing_day, count(DISTINCT (group_key, date_trunc('month', event_on))) FROM longbox.touched
