@@ -181,6 +181,7 @@ SELECT statistics.window_id IS NOT NULL, comic_id, grade_band, period_type, peri
        sale_count, outlier_count, cross_listed_count, volume_usd,
        prices[1], {p25}, {p50}, {p75}, prices[sale_count], mean_usd, stddev_usd
 FROM due JOIN touched_windows USING (window_id) LEFT JOIN statistics USING (window_id, period_type, period_start)
+ORDER BY window_id, period_type, period_start -- as the primary key lies, for the look-ups and the writes that follow
 
 -- name: percentile
 -- Of `prices`, sorted, by linear interpolation between neighbours, in floats as percentile_cont does it, in cents.
