@@ -13,16 +13,19 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification
-from pipelines.backup.sealed import check_digest
+from pipelines.backup.sealed import Buffer, SealedObject
 from resources.errors import LongboxError, ObjectMissingError, UserError
 from resources.object_store import ObjectInfo, ObjectStore
 
 LEASE_SECONDS = 30.0
 SWEEP_AFTER = dt.timedelta(minutes=15)  # thirty missed renewals: the holder is gone, not slow
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Repository:
             found.update(info.path for info in self.only(store).names(prefix))
         return sorted(found)
 
-    def put(self, name: str, data: bytes | bytearray) -> None:
+    def put(self, name: str, data: Buffer) -> None:
         """Write an object to the first store. All or nothing."""
         self.store.put(self.path(name), data)
 
@@ -99,21 +102,29 @@ class Repository:
 
     def read(self, name: str, is_whole: Callable[[bytes], object]) -> bytes:
         """The object from the first store in which `is_whole` does not raise. Raises `DamagedError` naming it."""
+
+        def whole(data: memoryview) -> bytes:
+            content = bytes(data)
+            is_whole(content)
+            return content
+
+        return self._first(name, whole)
+
+    def read_sealed(self, name: str, recorded: StoredObject | None = None) -> SealedObject:
+        """A sealed object, compared with its digest and with its record if one is given. Raises `DamagedError`."""
+        return self._first(name, lambda data: check_sealed(name, data, recorded))
+
+    def _first(self, name: str, parse: Callable[[memoryview], Parsed]) -> Parsed:
+        """What `parse` makes of the object of the first store in which it does not raise."""
         faults = []
         for store in self.stores:
             try:
-                data = b"".join(store.read(self.path(name)))
-                is_whole(data)
-                return data
+                return parse(store.fetch(self.path(name)))
             except ObjectMissingError:
                 faults.append(f"missing in {store.url}")
             except LongboxError as error:
                 faults.append(f"{error} (in {store.url})")
         raise DamagedError(f"{name}: {'; '.join(faults)}", [name])
-
-    def read_sealed(self, name: str, recorded: StoredObject | None = None) -> bytes:
-        """A sealed object whose digest, and whose record if one is given, was compared. Raises `DamagedError`."""
-        return self.read(name, lambda data: check_sealed(name, data, recorded))
 
     def records(self) -> Records:
         """Every backup that exists, in whichever store."""
@@ -237,15 +248,16 @@ def find_system(store: ObjectStore, copies: Sequence[ObjectStore], wanted: str |
     raise UserError(f"{store.url} has {asked}; choose one with --system: {', '.join(found)}")
 
 
-def check_sealed(name: str, data: bytes, recorded: StoredObject | None = None) -> None:
-    """Whether `data` is the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
+def check_sealed(name: str, data: Buffer, recorded: StoredObject | None = None) -> SealedObject:
+    """`data` as the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
     if recorded is not None and len(data) != recorded.size_bytes:
         raise DamagedError(
             f"{name} is damaged: it has {len(data)} bytes where {recorded.size_bytes} were written", [name]
         )
-    digest = check_digest(name, data)
-    if recorded is not None and digest != recorded.blake2b:
+    sealed = SealedObject(name, data)
+    if recorded is not None and sealed.blake2b != recorded.blake2b:
         raise DamagedError(f"{name} is not the object that was recorded", [name])
+    return sealed
 
 
 def _check_record(name: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError, TimelineTakenError
-from pipelines.backup.sealed import SealedReader, chunks_of, recovery_lock
+from pipelines.backup.sealed import recovery_lock
 from pipelines.backup.slot import Sample
 from pipelines.backup.spool import Spool, SpoolFile, received_bytes
 from pipelines.backup.wal import (
@@ -200,7 +200,7 @@ class Shipper:
     def _require_same_history(self, timeline: int, data: bytes) -> None:
         """Raise `TimelineTakenError` if the store's timeline of that number branched off elsewhere."""
         name = layout.history(timeline)
-        said = SealedReader(name, chunks_of(self._archive.repository.read_sealed(name))).header.meta
+        said = self._archive.repository.read_sealed(name).header.meta
         if said.get("blake2b", history_digest(data)) != history_digest(data):
             raise TimelineTakenError(
                 f"the store has another timeline {timeline} already, of another promoted copy; its WAL is kept. "
