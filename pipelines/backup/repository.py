@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -19,10 +20,11 @@ from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification
 from pipelines.backup.sealed import Buffer, SealedObject
-from resources.errors import LongboxError, ObjectMissingError, UserError
+from resources.errors import LongboxError, ObjectMissingError, ObjectStoreUnavailableError, UserError
 from resources.object_store import ObjectInfo, ObjectStore
 
 LEASE_SECONDS = 30.0
+_AWAY_SECONDS = 60.0
 SWEEP_AFTER = dt.timedelta(minutes=15)  # thirty missed renewals: the holder is gone, not slow
 
 Parsed = TypeVar("Parsed")
@@ -64,6 +66,7 @@ class Repository:
     ) -> None:
         self.store, self.copies = store, tuple(copies)
         self.system_identifier = system_identifier
+        self._away_until: dict[str, float] = {}  # copies that could not be listed, asked again later
 
     @property
     def stores(self) -> tuple[ObjectStore, ...]:
@@ -86,11 +89,22 @@ class Repository:
             yield ObjectInfo(name, info.size_bytes, info.e_tag, info.modified_at)
 
     def all_names(self, prefix: str) -> list[str]:
-        """Names under `prefix` in any of the stores, ordered."""
-        found: set[str] = set()
+        """Names under `prefix` in any of the stores that can be reached, ordered. Raises if the first one cannot."""
+        return sorted(set().union(*(names for _, names in self._listed(prefix))))
+
+    def _listed(self, prefix: str) -> list[tuple[ObjectStore, set[str]]]:
+        """Names under `prefix` by store. A copy that is away is left out: no backup and no restore has to wait for it."""
+        found = []
         for store in self.stores:
-            found.update(info.path for info in self.only(store).names(prefix))
-        return sorted(found)
+            if time.monotonic() < self._away_until.get(store.url, 0.0):
+                continue
+            try:
+                found.append((store, {info.path for info in self.only(store).names(prefix)}))
+            except ObjectStoreUnavailableError:
+                if store is self.store:
+                    raise
+                self._away_until[store.url] = time.monotonic() + _AWAY_SECONDS
+        return found
 
     def put(self, name: str, data: Buffer) -> None:
         """Write an object to the first store. All or nothing."""
@@ -183,9 +197,11 @@ class Repository:
 
     def _without_record(self) -> set[str]:
         # in this order: a backup that ends meanwhile is seen with its lease, its record, or both
-        owners = {_owner(name) for name in self.all_names(layout.DATA)}
+        listed = self._listed(layout.DATA)
+        owners = {_owner(name) for _, names in listed for name in names}
         for folder in (layout.LEASES, layout.CATALOGUE):
-            owners -= {_owner(name) for name in self.all_names(folder)}
+            for store, _ in listed:  # all of them: a copy that goes away meanwhile must not seem to have lost its records
+                owners -= {_owner(info.path) for info in self.only(store).names(folder)}
         return owners
 
     def hold(self, backup_id: str) -> None:

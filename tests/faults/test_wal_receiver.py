@@ -35,7 +35,9 @@ from tests.backup_cluster import Backups, Cluster, one_value, truth
 from tests.conftest import with_database
 from tests.faults.wal_support import (
     PACE,
+    backed_up_and_written,
     completes,
+    drop_slot,
     judged,
     moved,
     received,
@@ -51,10 +53,9 @@ from tests.proxy import proxy_for
 @pytest.fixture
 def clean(cluster: Cluster) -> Iterator[None]:
     """No slot of another test."""
-    drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
-    cluster.run(drop)
+    drop_slot(cluster)
     yield
-    cluster.run(drop)
+    drop_slot(cluster)
 
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -225,10 +226,7 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
         backups, tmp_path, LONGBOX_POSTGRES_URL=platform_url, LONGBOX_BACKUP_POSTGRES_URL=cluster.url
     )
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
     for _ in range(4):
         cluster.write()
         cluster.run("SELECT pg_switch_wal()")
@@ -259,10 +257,7 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
 ):
     cluster, settings = backups.cluster, settings_of(backups, tmp_path)
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
     cluster.run(f"SELECT pg_drop_replication_slot('{SLOT}')")
     lost = cluster.now()
     for _ in range(3):
@@ -312,10 +307,7 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(
         backups, tmp_path, LONGBOX_POSTGRES_URL=platform_url, LONGBOX_BACKUP_POSTGRES_URL=cluster.url
     )
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
         kept, expected = cluster.now(), cluster.truth()
         cluster.write()
         wait_covered(backups)
