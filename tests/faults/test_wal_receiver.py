@@ -155,6 +155,42 @@ def test_a_cut_network_is_waited_out(backups: Backups, tmp_path: Path):
         completes(backups, settings)
 
 
+def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_covered_goes_on_when_it_is_back(
+    backups: Backups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with proxy_for(backups.cluster.url) as proxy:
+        settings = settings_of(backups, tmp_path, LONGBOX_BACKUP_POSTGRES_URL=proxy.url(backups.cluster.url))
+
+        def left() -> list[Path]:
+            return list(settings.wal_spool.rglob("0000*"))
+
+        with receiving(settings, backups):
+            backed_up_and_written(backups)
+        with monkeypatch.context() as patched:
+
+            def away(self: ObjectStore, path: str, data: object) -> None:
+                raise ObjectStoreUnavailableError("the store is away")
+
+            patched.setattr(ObjectStore, "put", away)
+            with receiving(settings, backups):
+                backups.cluster.write()
+                backups.cluster.run("SELECT pg_switch_wal()")
+                assert wait_until(lambda: len([f for f in left() if f.is_file()]) > 1 or None, seconds=20)
+        archive = WalArchive(backups.repository)
+        before = archive.covered()
+        proxy.is_refusing = True
+        proxy.cut()
+        with receiving(settings, backups) as run:
+            assert wait_until(lambda: True if not left() else None, seconds=20), (left(), run.said)
+            assert archive.covered() == before  # nobody can say how far the server is
+            proxy.is_refusing = False
+            backups.cluster.write()
+            wait_covered(backups)
+        assert run.errors == []
+        whole(backups, settings)
+        completes(backups, settings)
+
+
 def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
     backups: Backups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
