@@ -135,7 +135,7 @@ def to_s3(place: Place, size: float, repeats: int, bare: float) -> list[tuple[st
 
 
 def changed(place: Place, size: float, repeats: int) -> list[tuple[str, ...]]:
-    """Incrementals after 1 % of a table changed, on a fresh full backup while WAL is received; then a restore of all."""
+    """Incrementals after 1 % of a table changed, on a full backup and while WAL is received; then a restore of all."""
     store = place.new_store()
     with receiving(place, store) as receiver:
         full = place.once("full", store)
@@ -190,7 +190,9 @@ def wait_covered(place: Place, store: str) -> None:
     """Until the store holds every commit of before this call. Raises `RuntimeError` after five minutes."""
     settings = Settings.load(os.environ | place.environ(store))
     with psycopg.connect(place.database) as connection:
-        row = connection.execute("SELECT clock_timestamp(), system_identifier::text FROM pg_control_system()").fetchone()
+        row = connection.execute(
+            "SELECT clock_timestamp(), system_identifier::text FROM pg_control_system()"
+        ).fetchone()
     assert row is not None
     at, archive = row[0], WalArchive(setup.open_repository(settings, row[1]))
 
@@ -297,7 +299,9 @@ def measure(bench: harness.Bench, gigabytes: float, repeats: int, steps: int, ca
         if "incremental" in cases:
             rows += changed(place, size, repeats)
     harness.print_table(HEADER, rows)
-    harness.conditions(f"medians of {repeats} turns; goal for memory <= {RSS_GOAL_MIB} MiB; {backup_bare.versions()}")
+    harness.conditions(
+        f"medians of {repeats} turns; goal for memory <= {RSS_GOAL_MIB} MiB; {backup_bare.versions()}"
+    )
 
 
 def main() -> None:

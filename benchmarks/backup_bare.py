@@ -80,8 +80,8 @@ def restore(file: Path, into: Path, superuser: str, server_pid: int) -> dict[str
 
 def _bash(script: str, *arguments: str, **options: Any) -> None:
     done = subprocess.run(
-        ["bash", "-c", script, "bare", *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd="/",
-        check=False, **options,
+        ["bash", "-c", script, "bare", *arguments], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd="/", check=False, **options,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"the bare pipeline failed: {done.stderr.strip()[-2000:]}")

@@ -59,7 +59,9 @@ class WalMirror:
                 with self._lock:
                     self._pending.discard(name)
             if faults:
-                raise BackupError(f"{len(faults)} object(s) of WAL could not be copied: {'; '.join(faults[:3])}")
+                raise BackupError(
+                    f"{len(faults)} object(s) of WAL could not be copied: {'; '.join(faults[:3])}"
+                )
             self._begin()
             if covered is not None and covered != self._covered:
                 WalArchive(self._target).put_covered(covered)

@@ -71,7 +71,11 @@ class Readiness:
             f"| To when | {self.window.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - self.window.until)} ago |",
         ]
         for copy in self.copies:
-            until = f"{copy.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - copy.until)} ago" if copy.until else copy.fault
+            until = (
+                f"{copy.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - copy.until)} ago"
+                if copy.until
+                else copy.fault
+            )
             lines.append(f"| To when, from the copy {copy.store} alone | {until} |")
         if self.last_proof is None:
             lines.append("| Proved when | **never** |")

@@ -93,7 +93,7 @@ class Repository:
         return sorted(set().union(*(names for _, names in self._listed(prefix))))
 
     def _listed(self, prefix: str) -> list[tuple[ObjectStore, set[str]]]:
-        """Names under `prefix` by store. A copy that is away is left out: no backup and no restore has to wait for it."""
+        """Names under `prefix` by store. A copy that is away is left out: neither backups nor restores wait for it."""
         found = []
         for store in self.stores:
             if time.monotonic() < self._away_until.get(store.url, 0.0):
@@ -200,7 +200,12 @@ class Repository:
         listed = self._listed(layout.DATA)
         owners = {_owner(name) for _, names in listed for name in names}
         for folder in (layout.LEASES, layout.CATALOGUE):
-            for store, _ in listed:  # all of them: a copy that goes away meanwhile must not seem to have lost its records
+            for (
+                store,
+                _,
+            ) in (
+                listed
+            ):  # all of them: a copy that goes away meanwhile must not seem to have lost its records
                 owners -= {_owner(info.path) for info in self.only(store).names(folder)}
         return owners
 

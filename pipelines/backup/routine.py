@@ -65,8 +65,8 @@ def make_backup(
     """Make a backup between two witnesses; a full one where nothing can be built on, with the reason.
 
     `database` is the platform's own on the same server; without it there is neither witness nor entry in the ledger.
-    Makes keys where there are none, and says so by `warn`. A WAL slot beyond its bound that no receiver reads is dropped
-    first, which is ledgered; the backup is a full one then.
+    Makes keys where there are none, and says so by `warn`. A WAL slot beyond its bound that no receiver reads is
+    dropped first, which is ledgered; the backup is a full one then.
     """
     setup.default_keys(settings, warn)
     given_up = _give_slot_up(settings, database, run_id, warn)
@@ -102,9 +102,7 @@ def _give_slot_up(settings: Settings, database: Database | None, run_id: str | N
     return give_slot_up(settings, tell)
 
 
-def _back_up(
-    engine: PostgresEngine, kind: Kind, report: Report, given_up: str
-) -> tuple[BackupRecord, str]:
+def _back_up(engine: PostgresEngine, kind: Kind, report: Report, given_up: str) -> tuple[BackupRecord, str]:
     choice = engine.choose()
     if kind == "full" or given_up:
         return engine.back_up("full", report), given_up if kind != "full" else ""

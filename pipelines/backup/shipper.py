@@ -81,7 +81,7 @@ class Shipped:
 class Shipper:
     """Ships one spool into one archive; for one thread.
 
-    `on_gap` is told of WAL that nobody has any more, `on_shipped` the name of each object that is in the store for sure.
+    `on_gap` is told of WAL that nobody has any more, `on_shipped` the name of each object that was proved in the store.
     """
 
     def __init__(

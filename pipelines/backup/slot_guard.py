@@ -1,7 +1,7 @@
 """The bound of the WAL slot while no receiver runs that would keep to it: noticed by a sensor, carried out by a backup.
 
-A server whose slot nobody reads keeps WAL until its disk is full (or max_slot_wal_keep_size is reached). The backup that
-gives the slot up comes right after and is a full one: it brings its own WAL and bridges the gap.
+A server whose slot nobody reads keeps WAL until its disk is full, or max_slot_wal_keep_size is reached. The backup
+that gives the slot up is a full one: it brings its own WAL and bridges the gap.
 """
 
 import os
@@ -22,7 +22,7 @@ def slot_to_give_up(settings: Settings) -> str:
 def give_slot_up(settings: Settings, tell: Callable[[str, SlotState], None]) -> str:
     """Drop the slot if it has to go; returns why, empty if it was left alone. Idempotent.
 
-    `tell` is called before, and may raise to prevent it. A receiver that is at work is left to keep to the bound itself.
+    `tell` is called before, and may raise to prevent it. A receiver at work is left to keep to the bound itself.
     """
     with setup.backup_database(settings) as database, SlotSession(database) as session:
         if not _reason(session.look()[1], settings.wal_slot_max_bytes):

@@ -138,7 +138,10 @@ def test_readiness_tells_how_far_each_copy_leads_by_itself(copied: Copied):
     WalMirror(source, copied.copy).bring()
     state = readiness(backups.repository, backups.opener, at)
     assert state.copies[0].until == at and not any(cause.startswith("copy:") for cause in state.problems())
-    assert f"| To when, from the copy {copied.copy.store.url} alone | {at:%Y-%m-%d %H:%M:%S} UTC" in state.as_markdown()
+    assert (
+        f"| To when, from the copy {copied.copy.store.url} alone | {at:%Y-%m-%d %H:%M:%S} UTC"
+        in state.as_markdown()
+    )
     copied.refuse()
     state = readiness(backups.repository, backups.opener, at)
     assert "the goal is 15 min" in state.problems()[f"copy:{copied.copy.store.url}"]
