@@ -14,9 +14,32 @@ from typing import Any
 
 from benchmarks import harness
 from pipelines.backup import setup
+from pipelines.backup.engine import Progress
 from pipelines.backup.planning import RestoreRequest
 from pipelines.backup.restore import restore
 from resources.settings import Settings
+
+
+class Stages:
+    """How long each stage took that a restore reported, those of one name together."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._marks: list[tuple[str, float]] = []
+
+    def note(self, progress: Progress) -> None:
+        """A report of the restore; a stage begins where its name changes."""
+        if not self._marks or self._marks[-1][0] != progress.stage:
+            self._marks.append((progress.stage, time.perf_counter() - self._began))
+
+    def until(self, end: float) -> dict[str, float]:
+        """Seconds by stage. The first begins with the request."""
+        begins = [0.0, *(mark for _, mark in self._marks[1:]), end]
+        found: dict[str, float] = {}
+        for number, (stage, _) in enumerate(self._marks):
+            if begins[number] < end:
+                found[stage] = found.get(stage, 0.0) + min(begins[number + 1], end) - begins[number]
+        return found
 
 
 def back_up(settings: Settings, kind: str, server_pid: int) -> dict[str, Any]:
@@ -41,12 +64,13 @@ def restore_newest(settings: Settings, into: str, server_pid: int) -> dict[str, 
     cpu = harness.Cpu(server_pid)
     repository, opener = setup.open_stored_repository(settings), setup.opener(settings)
     started, used = time.perf_counter(), cpu.seconds()
-    found = restore(repository, RestoreRequest(Path(into)), opener)
+    stages = Stages()
+    found = restore(repository, RestoreRequest(Path(into)), opener, stages.note)
     return {
         "seconds": found.rto_seconds,
         "all_seconds": time.perf_counter() - started,
         "cpu": cpu.seconds() - used,
-        "steps": found.seconds,
+        "steps": stages.until(found.rto_seconds),
         "rss_mib": harness.own_peak_mib(),
     }
 
