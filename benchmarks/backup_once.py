@@ -29,8 +29,8 @@ class Stages:
 
     def note(self, progress: Progress) -> None:
         """A report of the restore; a stage begins where its name changes."""
-        if not self._marks or self._marks[-1][0] != progress.stage:
-            self._marks.append((progress.stage, time.perf_counter() - self._began))
+        if not self._marks or self._marks[-1][0] != progress.act:
+            self._marks.append((progress.act, time.perf_counter() - self._began))
 
     def until(self, end: float) -> dict[str, float]:
         """Seconds by stage. The first begins with the request."""
