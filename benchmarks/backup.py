@@ -3,7 +3,7 @@
 python -m benchmarks.backup     GB=0.3 REPEAT=3 STEPS=2 ONLY="full,s3,incremental,restore" S3=s3://bucket/prefix
 
 The cluster grows to GB in STEPS; full backups and restores are measured at each size, the rest at the last one.
-Temporary files take about four times GB below TMPDIR.
+Temporary files take about six times GB below TMPDIR.
 """
 
 import contextlib

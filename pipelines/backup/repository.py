@@ -257,8 +257,15 @@ class Repository:
 
 
 def find_system(store: ObjectStore, copies: Sequence[ObjectStore], wanted: str | None = None) -> str:
-    """The cluster whose backups the stores hold. Raises `UserError` if there is none, or several and none is named."""
-    found = sorted({name for place in (store, *copies) for name in place.list_folders(layout.ROOT)})
+    """The cluster whose backups the stores hold. Raises `UserError` if there is none, or several and none is named.
+
+    A copy that is away is not asked.
+    """
+    names = set(store.list_folders(layout.ROOT))
+    for place in copies:
+        with contextlib.suppress(ObjectStoreUnavailableError):
+            names.update(place.list_folders(layout.ROOT))
+    found = sorted(names)
     if wanted is not None and wanted in found:
         return wanted
     if wanted is None and len(found) == 1:

@@ -12,7 +12,7 @@ from pipelines.backup.copies import copy_repository
 from pipelines.backup.errors import BackupError
 from pipelines.backup.mirror import WalMirror
 from pipelines.backup.readiness import readiness
-from pipelines.backup.repository import Repository
+from pipelines.backup.repository import Repository, find_system
 from pipelines.backup.verify import verify_repository
 from pipelines.backup.wal import WalArchive
 from resources.object_store import ObjectStore
@@ -95,6 +95,7 @@ def test_a_copy_store_that_refuses_holds_nobody_up_is_told_and_catches_up(copied
         assert wait_until(lambda: [a for a in run.alerts if a.title == title] or None, seconds=20)
         wait_covered(backups)
         assert backups.engine.back_up("incremental").kind == "incremental"
+        assert find_system(backups.repository.store, backups.repository.copies) == cluster.system
         assert not [alert for alert in run.alerts if alert.title == "the store takes no WAL"]
         copied.proxy.heal()
         wait_covered(backups, copied.copy)
