@@ -106,6 +106,14 @@ def list_partitions(connection: AnyConnection, schema: str, table: str) -> list[
     return sorted(found, key=lambda partition: partition.lower)
 
 
+def missing_periods(
+    connection: AnyConnection, schema: str, table: str, days: Iterable[datetime.date], interval: PartitionUnit
+) -> set[datetime.date]:
+    """The first days of the periods that `days` (UTC) need and no partition holds. One catalogue query."""
+    missing = missing_spans(list_partitions(connection, schema, table), sorted(set(days)), interval)
+    return {span.lower for span in missing}
+
+
 def ensure_partitions(
     connection: AnyConnection, schema: str, table: str, days: Iterable[datetime.date], interval: PartitionUnit
 ) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def work(place: Place, days: Sequence[str]) -> None:
         for day in wanted:
             match_comics(normaliser, day)
         _raise_failures(normalise_days(normaliser, wanted))
-        aggregate_days(market.database, wanted, batch_windows=5)
+        aggregate_days(market.database, wanted, batch_days=5)
         for aggregate in shop.system.aggregates.values():
             aggregate_declared(AggregateJob(shop.database, shop.system, aggregate), wanted)
         list(refresh_views(market.database))
