@@ -129,9 +129,14 @@ class Cpu:
 
     def seconds(self) -> float:
         """Of both, so far."""
-        own, this = self._server.cpu_times(), os.times()
-        total = this.user + this.system + this.children_user + this.children_system
-        total += own.user + own.system + own.children_user + own.children_system
+        this = os.times()
+        own = this.user + this.system + this.children_user + this.children_system
+        return own + self.server_seconds()
+
+    def server_seconds(self) -> float:
+        """Of the server, so far."""
+        own = self._server.cpu_times()
+        total = own.user + own.system + own.children_user + own.children_system
         for child in self._server.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 used = child.cpu_times()
