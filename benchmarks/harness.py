@@ -130,8 +130,7 @@ class Cpu:
     def seconds(self) -> float:
         """Of both, so far."""
         this = os.times()
-        own = this.user + this.system + this.children_user + this.children_system
-        return own + self.server_seconds()
+        return this.user + this.system + this.children_user + this.children_system + self.server_seconds()
 
     def server_seconds(self) -> float:
         """Of the server, so far."""
