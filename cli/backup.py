@@ -101,7 +101,10 @@ def verify(
     ] = None,
     system: System = None,
 ) -> None:
-    """Read everything back, from the store and each copy; name what is damaged or missing (exit code 1)."""
+    """Read everything back, from the store and each copy; name what is damaged or missing (exit code 1).
+
+    What the ledger names has to be there too, where the platform's database can be asked.
+    """
     from pipelines.backup.setup import open_stored_repository, opener
     from pipelines.backup.verify import verify_backup, verify_repository
     from resources.settings import Settings
@@ -109,13 +112,16 @@ def verify(
     settings = Settings.load()
     whole, keys = open_stored_repository(settings, system), opener(settings)
     is_decrypting, is_sound = keys.has("recovery"), True
+    named = {} if backup_id else _named_by_ledger(settings, whole)
     for store in whole.stores:
         repository = whole.only(store)
         if backup_id:
             result = verify_backup(repository, backup_id, keys, is_decrypting)
             faults, objects, size = list(result.faults), result.objects, result.stored_bytes
         else:
-            report = verify_repository(repository, keys, is_decrypting)
+            # a copy may be some hours behind what the ledger names
+            wanted = named if store is whole.store else {}
+            report = verify_repository(repository, keys, is_decrypting, named=wanted)
             faults, objects, size = (
                 [str(fault) for fault in report.faults],
                 report.objects,
@@ -128,6 +134,17 @@ def verify(
         is_sound = is_sound and not faults
     if not is_sound:
         raise typer.Exit(1)
+
+
+def _named_by_ledger(settings: "Settings", whole: "Repository") -> dict[str, str]:
+    from pipelines.backup.routine import named_by_ledger
+    from resources.errors import LongboxError
+
+    try:
+        return named_by_ledger(settings, whole)
+    except LongboxError as error:
+        typer.echo(f"the ledger was not asked what has to be there: {error}", err=True)
+        return {}
 
 
 @commands.command("copy")

@@ -21,6 +21,8 @@ from pipelines.backup.model import BackupRecord, Kind, Verification
 from pipelines.backup.planning import Window, window
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
+from pipelines.backup.slot import SlotState
+from pipelines.backup.slot_guard import give_slot_up
 from resources.database import Database
 from resources.postgres_programs import can_reach, server_user
 from resources.settings import Settings
@@ -63,18 +65,20 @@ def make_backup(
     """Make a backup between two witnesses; a full one where nothing can be built on, with the reason.
 
     `database` is the platform's own on the same server; without it there is neither witness nor entry in the ledger.
-    Makes keys where there are none, and says so by `warn`.
+    Makes keys where there are none, and says so by `warn`. A WAL slot beyond its bound that no receiver reads is
+    dropped first, which is ledgered; the backup is a full one then.
     """
     setup.default_keys(settings, warn)
+    given_up = _give_slot_up(settings, database, run_id, warn)
     with setup.backup_database(settings) as server:
         engine = setup.open_engine(settings, server)
         repository = engine.repository
         if database is None:
-            record, reason = _back_up(engine, kind, report)
+            record, reason = _back_up(engine, kind, report, given_up)
         else:
             ledger = Ledger(database, repository.system_identifier, run_id)
             before = truth.record_truth(database, repository, ledger)
-            record, reason = _back_up(engine, kind, report)
+            record, reason = _back_up(engine, kind, report, given_up)
             proof = {
                 "backup_id": record.backup_id,
                 "kind": record.kind,
@@ -86,10 +90,22 @@ def make_backup(
         return BackupMade(record, reason, window(repository, setup.opener(settings)))
 
 
-def _back_up(engine: PostgresEngine, kind: Kind, report: Report) -> tuple[BackupRecord, str]:
+def _give_slot_up(settings: Settings, database: Database | None, run_id: str | None, warn: Tell) -> str:
+    def tell(reason: str, state: SlotState) -> None:
+        warn(f"{reason}; it is dropped, and a full backup begins")
+        if database is not None:
+            with database.connection() as connection:
+                ledger = Ledger(database, truth.system_of(connection), run_id)
+            proof = {"retained_bytes": state.retained_bytes, "confirmed_lsn": state.confirmed_lsn}
+            ledger.write("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)
+
+    return give_slot_up(settings, tell)
+
+
+def _back_up(engine: PostgresEngine, kind: Kind, report: Report, given_up: str) -> tuple[BackupRecord, str]:
     choice = engine.choose()
-    if kind == "full":
-        return engine.back_up("full", report), ""
+    if kind == "full" or given_up:
+        return engine.back_up("full", report), given_up if kind != "full" else ""
     if choice.kind == "full":
         return engine.back_up("full", report), choice.reason
     try:
@@ -148,6 +164,14 @@ def _ledgered(database: Database, repository: Repository, ledger: Ledger) -> dic
     with database.session() as connection:
         found = truth.named_objects(connection, ledger.relation, repository.store.url)
     return {name: digest for name, digest in found.items() if layout.moment_of(name) >= records[0].started_at}
+
+
+def named_by_ledger(settings: Settings, repository: Repository) -> dict[str, str]:
+    """What must be in the first store as far as the ledger knows, with digests. Raises if it cannot be asked."""
+    with platform_database(settings) as database:
+        if database is None:
+            raise BackupError("the database is not migrated: it has no ledger")
+        return _ledgered(database, repository, Ledger(database, repository.system_identifier))
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:
