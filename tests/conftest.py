@@ -69,6 +69,7 @@ def _environment_of_the_developer_is_left_out() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("LONGBOX_", "DAGSTER_", "AWS_", "PG"))]:
         del os.environ[name]
     os.environ["LONGBOX_HOME"] = str(Path(tempfile.gettempdir()) / "longbox-tests-have-no-home")
+    os.environ.update(covered_lines.environment())  # for the processes that tests start
     yield
     os.environ.clear()
     os.environ.update(kept)

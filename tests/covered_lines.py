@@ -1,7 +1,8 @@
 """The lines of `pipelines` and `resources` that the tests ran, as SlipCover counted them in pytest's workers.
 
-`make test` starts pytest under SlipCover, which leaves the sum of its workers in a folder that it names in the
-environment. What SlipCover prints itself would come after pytest's last line, and fail without a word.
+`make test` starts pytest under SlipCover, which leaves the sum of its workers, and of the processes that they start
+with `environment()`, in a folder that it names in the environment. What SlipCover prints itself would come after
+pytest's last line, and fail without a word.
 """
 
 import io
@@ -11,6 +12,12 @@ from pathlib import Path
 from typing import Any
 
 LEAST_PERCENT = 95.0
+
+
+def environment() -> dict[str, str]:
+    """What makes a process count its lines; empty when none are counted. A killed process leaves no count."""
+    counting = {name: value for name, value in os.environ.items() if name.startswith("SLIPCOVER_")}
+    return {**counting, "PYTHONPATH": str(Path(__file__).parent / "covered")} if counting else {}
 
 
 def is_too_little() -> bool:

@@ -18,6 +18,7 @@ from cli.dagster_client import DagsterClient, Run
 from deploy.local import privileges
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
+from tests import covered_lines
 from tests.conftest import s3_environment
 from tests.daily_runs import Daily, comics_assets, small_rates
 
@@ -100,6 +101,7 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     environ = {
         "PATH": os.environ["PATH"],
         "LONGBOX_FX_RATES": str(small_rates(home)),
+        **covered_lines.environment(),
         **store,
     }
     try:

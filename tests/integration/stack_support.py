@@ -19,6 +19,7 @@ from deploy.local.state import RUNNING, Home, State
 from deploy.local.supervisor import run_in_foreground
 from resources.errors import LongboxError
 from resources.settings import PROJECT_ROOT
+from tests import covered_lines
 
 WAIT_SECONDS = 120.0
 
@@ -38,7 +39,7 @@ def longbox(home: Path, *arguments: str, **variables: str) -> "subprocess.Comple
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """The environment of a command on `home`."""
-    return {"PATH": os.environ["PATH"], "LONGBOX_HOME": str(home), **variables}
+    return {"PATH": os.environ["PATH"], "LONGBOX_HOME": str(home), **covered_lines.environment(), **variables}
 
 
 @contextlib.contextmanager
