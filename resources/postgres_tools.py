@@ -28,7 +28,7 @@ from resources.postgres_programs import (
     reachable_programs,
     server_user,
 )
-from resources.settings import without_secret
+from resources.setting_values import without_secret
 
 _PIPE_BYTES = 1 << 20
 _STOP_SECONDS = 10.0

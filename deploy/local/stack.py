@@ -21,7 +21,8 @@ from deploy.local.dagster import LocalDagster
 from deploy.local.errors import ChildDiedError, StackError
 from deploy.local.processes import Child, ProcessId, tail
 from deploy.local.state import RUNNING, STARTING, STOPPED, STOPPING, Home, HomeLock, Part, Secrets, State
-from resources.settings import PROJECT_ROOT, Settings, redact
+from resources.setting_values import redact
+from resources.settings import PROJECT_ROOT, Settings
 
 Report = Callable[[str], None]
 _SERVER_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
