@@ -22,6 +22,7 @@ import psutil
 import psycopg
 
 from resources.errors import LongboxError
+from resources.pgbackrest import pgbackrest_variables
 from resources.postgres_tools import PostgresTools
 
 LOOPBACK = "127.0.0.1"
@@ -199,7 +200,8 @@ def _spawn(
     process: subprocess.Popen[bytes] = subprocess.Popen(
         [tools.programs.program("postgres"), "-D", data, *options],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, start_new_session=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        # a restore_command of pgBackRest may find its repository's secrets there
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **pgbackrest_variables()},
         **(tools.run_as.options() if tools.run_as else {}),
     )  # type: ignore[call-overload]  # fmt: skip
     return process

@@ -5,6 +5,8 @@ the variables. What has to look at other settings belongs there; nothing here re
 """
 
 import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -142,3 +144,29 @@ def switch(text: str) -> bool:
     if text.lower() not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
         raise ValueError(f"is {text!r} where 1 or 0 is wanted")
     return text.lower() in ("1", "true", "yes", "on")
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """A parser that takes nothing but these words."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"is {text!r} where {', '.join(known[:-1])} or {known[-1]} is wanted")
+        return text
+
+    return parse
+
+
+def name(text: str) -> str:
+    """A plain name, as of a stanza."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise ValueError(f"is {text!r}, which is no plain name")
+    return text
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A command's words, split as a shell does; no shell runs it."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise ValueError(f"is no command ({error})") from error

@@ -21,6 +21,7 @@ from resources.setting_values import redact
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_FILE_NAME = "stack.json"
 HISTORY_DAYS = 30
+BACKUP_ENGINES = ("postgres", "pgbackrest", "external")
 T = TypeVar("T")
 
 
@@ -75,6 +76,54 @@ SETTINGS: tuple[Setting, ...] = (
         "folder `objects` in LONGBOX_HOME",
         "Where files land and archives go; credentials and AWS_ENDPOINT_URL come from the store's usual variables.",
         "s3://acme-longbox/production",
+    ),
+    Setting(
+        "LONGBOX_BACKUP_ENGINE",
+        "postgres",
+        "What makes backups: postgres (PostgreSQL's own tools), pgbackrest, or external (a provider's snapshots).",
+        "pgbackrest",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_STANZA",
+        "none",
+        "pgbackrest: the stanza of this server in its configuration.",
+        "main",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_CONFIG",
+        "pgBackRest's own",
+        "pgbackrest: its configuration file, where it is not in its usual place.",
+        "/etc/pgbackrest/pgbackrest.conf",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_COMMAND",
+        "pgbackrest",
+        "pgbackrest: how it is called, where that takes more than its name.",
+        "sudo -n -u postgres pgbackrest",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_EVIDENCE_COMMAND",
+        "none",
+        "external: a command that prints the provider's snapshots as JSON.",
+        "/etc/longbox/list-snapshots",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_EVIDENCE_FILE",
+        "none",
+        "external: instead of the command, a file with the same JSON that someone else keeps up to date.",
+        "/var/lib/longbox/snapshots.json",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_RESTORE_COMMAND",
+        "none",
+        "external: restores the snapshot LONGBOX_SNAPSHOT_ID beside the live server and prints its URL, for drills.",
+        "/etc/longbox/restore-snapshot",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_DISCARD_COMMAND",
+        "none",
+        "external: removes what the restore command made of LONGBOX_SNAPSHOT_ID.",
+        "/etc/longbox/discard-restored",
     ),
     Setting("LONGBOX_BACKUP_STORE", "the object store", "Where backups go.", "s3://acme-backups/longbox"),
     Setting(
@@ -189,6 +238,14 @@ class Settings:
     wal_ship_seconds: int = 30
     wal_spool_max_bytes: int = 2 * 10**9
     wal_slot_max_bytes: int = 8 * 10**9
+    backup_engine: str = BACKUP_ENGINES[0]
+    pgbackrest_stanza: str | None = None
+    pgbackrest_config: Path | None = None
+    pgbackrest_command: tuple[str, ...] = ("pgbackrest",)
+    external_evidence_command: tuple[str, ...] = ()
+    external_evidence_file: Path | None = None
+    external_restore_command: tuple[str, ...] = ()
+    external_discard_command: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -30,11 +30,10 @@ def backup_age_sensor() -> dg.SensorDefinition:
         notifier: dg.ResourceParam[Notifier],
     ) -> dg.SensorResult:
         from pipelines.backup.readiness import readiness
-        from pipelines.backup.setup import open_stored_repository, opener
+        from pipelines.backup.setup import open_stored_source
 
         try:
-            repository = open_stored_repository(settings)
-            problems = readiness(repository, opener(settings), dt.datetime.now(dt.UTC)).problems()
+            problems = readiness(open_stored_source(settings), dt.datetime.now(dt.UTC)).problems()
         except UserError as error:
             problems = {"none": str(error)}
         for cause in sorted(problems.keys() - read_cursor(context.cursor)):
