@@ -281,6 +281,16 @@ class Settings:
             or cls.wal_spool_max_bytes,
             wal_slot_max_bytes=read.one("LONGBOX_WAL_SLOT_MAX_BYTES", values.size_bytes)
             or cls.wal_slot_max_bytes,
+            backup_engine=read.one("LONGBOX_BACKUP_ENGINE", values.one_of(*BACKUP_ENGINES))
+            or cls.backup_engine,
+            pgbackrest_stanza=read.one("LONGBOX_PGBACKREST_STANZA", values.name),
+            pgbackrest_config=read.one("LONGBOX_PGBACKREST_CONFIG", values.existing_file),
+            pgbackrest_command=read.one("LONGBOX_PGBACKREST_COMMAND", values.command)
+            or cls.pgbackrest_command,
+            external_evidence_command=read.one("LONGBOX_EXTERNAL_EVIDENCE_COMMAND", values.command) or (),
+            external_evidence_file=read.one("LONGBOX_EXTERNAL_EVIDENCE_FILE", values.path),
+            external_restore_command=read.one("LONGBOX_EXTERNAL_RESTORE_COMMAND", values.command) or (),
+            external_discard_command=read.one("LONGBOX_EXTERNAL_DISCARD_COMMAND", values.command) or (),
         )
 
     @property

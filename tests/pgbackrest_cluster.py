@@ -126,8 +126,11 @@ def platform_database(cluster: Cluster, name: str) -> str:
             connection.execute(f"CREATE ROLE longbox_{role}")
         connection.execute("CREATE SCHEMA longbox")
         connection.execute("GRANT USAGE ON SCHEMA longbox TO longbox_app, longbox_reader")
+        for rights in ("SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE ON SEQUENCES"):
+            connection.execute(f"ALTER DEFAULT PRIVILEGES IN SCHEMA longbox GRANT {rights} TO longbox_app")
         for path in sorted((PROJECT_ROOT / "pipelines/migration/platform").glob("*.sql")):
-            connection.execute(re.sub(r",\s*MAINTAIN\b", "", path.read_text(encoding="utf-8")))
+            up = path.read_text(encoding="utf-8").partition("-- migrate: down")[0]
+            connection.execute(re.sub(r",\s*MAINTAIN\b", "", up))
     return url
 
 

@@ -26,7 +26,7 @@ import psycopg
 from pipelines.backup import layout, ledger
 from pipelines.backup.amcheck import check_pages
 from pipelines.backup.engine import BackupSource, Report, quiet
-from pipelines.backup.errors import BackupError, DamagedError, EngineCannotError, RestoreRefusedError
+from pipelines.backup.errors import BackupError, DamagedError, RestoreRefusedError
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import RestoreRequest, Window, checked_json, read_checked_json
 from pipelines.backup.repository import Repository
@@ -137,6 +137,7 @@ class Drill:
 
         Leaves nothing in `scratch`, also of drills that were killed. The seed that chose the moment is in the result.
         """
+        self.backups.require_drill()
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         with scratch_folder(self.scratch) as folder:
             started = time.monotonic()
@@ -208,8 +209,6 @@ class Drill:
         )
         try:
             done = self.backups.restore(wanted, report, compare)
-        except EngineCannotError:
-            raise
         except LongboxError as error:
             if error.retryable:
                 raise

@@ -114,6 +114,9 @@ class BackupSource(Protocol):
     ) -> list["RepositoryReport"]:
         """Read everything back, or one backup: a report a store. `named`: what the ledger says must be there."""
 
+    def require_drill(self) -> None:
+        """Raise `EngineCannotError` where no drill can be made."""
+
     def preview(self, request: RestoreRequest) -> str:
         """One line that says how a request would be met; writes nothing. Raises as `restore` does before it writes."""
 

@@ -223,6 +223,11 @@ class ExternalEngine:
             f"{backup_id or 'a provider’s snapshot'} cannot be read back from here; a drill can prove it: {_DRILL}"
         )
 
+    def require_drill(self) -> None:
+        """Raise `EngineCannotError` unless there are commands that restore and discard."""
+        if not self._provider.can_restore:
+            raise EngineCannotError(f"there is no drill without commands that restore and discard: {_DRILL}")
+
     def preview(self, request: RestoreRequest) -> str:
         """Refused: a provider's snapshot does not go into a folder. Raises `EngineCannotError`."""
         raise EngineCannotError(
@@ -239,8 +244,7 @@ class ExternalEngine:
         """
         if request.backup_id is None or check is None:
             self.preview(request)
-        if not self._provider.can_restore:
-            raise EngineCannotError(f"there is no drill without commands that restore and discard: {_DRILL}")
+        self.require_drill()
         found = next((one for one in self.catalogue().sound if one.backup_id == request.backup_id), None)
         if found is None:
             raise RestoreRefusedError(f"the provider shows no snapshot for {request.backup_id}")

@@ -204,6 +204,9 @@ class PgBackRestEngine:
                 reports.append(RepositoryReport(store.url, (), tuple(small), count, 0, True))
         return reports
 
+    def require_drill(self) -> None:
+        """Nothing is in the way of a drill."""
+
     def preview(self, request: RestoreRequest) -> str:
         """Which backup a request takes and its disk space."""
         info = self._info()

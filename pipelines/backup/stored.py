@@ -65,6 +65,9 @@ class StoredBackups:
             reports.append(verify_repository(one, self.opener, is_decrypting, named=wanted))
         return reports
 
+    def require_drill(self) -> None:
+        """Nothing is in the way of a drill."""
+
     def preview(self, request: RestoreRequest) -> str:
         """Which backups and how much WAL a request takes, its disk space and an estimate of its time."""
         decided = plan(self.repository, request, self.opener)

@@ -179,15 +179,22 @@ def test_what_cannot_be_reached_is_refused_before_anything_is_written(stand: Sta
     assert sorted(stand.scratch.rglob("*")) == [taken, taken / "mine"]
 
 
-@pytest.mark.parametrize("engine_name", ["stand", "external"])
-def test_without_a_verified_backup_no_partition_is_covered(
-    engine_name: str, request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path, object_store_url: str
+def test_without_a_verified_backup_no_partition_is_covered(stand: Stand):
+    require_no_cover(stand.engine, stand.cluster)
+
+
+def test_the_external_engine_never_covers_and_builds_on_nothing(
+    cluster: Cluster, tmp_path: Path, object_store_url: str
 ):
-    if engine_name == "external":
-        engine: BackupEngine = external(tmp_path, object_store_url, cluster)
-    else:
-        found: Stand = request.getfixturevalue("stand")
-        engine, cluster = found.engine, found.cluster
+    engine = external(tmp_path, object_store_url, cluster)
+    assert engine.window() is None and engine.choose().kind == "full" and engine.limits
+    with pytest.raises(BaseUnusableError, match="full"):
+        engine.back_up("incremental")
+    require_no_cover(engine, cluster)
+    assert [one.kind for one in engine.catalogue().sound] == ["full"]
+
+
+def require_no_cover(engine: BackupEngine, cluster: Cluster) -> None:
     with psycopg.connect(cluster.url, autocommit=True) as connection:
         for _ in range(2):
             answer = engine.covers(connection, "public.notes", "public.notes")
