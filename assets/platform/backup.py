@@ -215,9 +215,15 @@ def _reads_back() -> dg.AssetChecksDefinition:
     def reads_back(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
+        from pipelines.backup.errors import EngineCannotError
         from pipelines.backup.routine import read_back_newest
 
-        found = read_back_newest(settings, database)
+        try:
+            found = read_back_newest(settings, database)
+        except EngineCannotError as error:
+            return dg.AssetCheckResult(
+                passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error)
+            )
         return dg.AssetCheckResult(
             passed=found.is_sound,
             description="\n".join(found.faults) or None,

@@ -226,6 +226,14 @@ def open_own(settings: Settings, database: Database) -> Repository:
         return setup.open_repository(settings, truth.system_of(connection))
 
 
+def observe_archive(settings: Settings) -> Window | None:
+    """What can be restored now that the engine's archive was asked to take all WAL. Raises `BackupError`."""
+    with setup.backup_database(settings) as server:
+        engine = setup.open_engine(settings, server)
+        engine.mark_wal()
+        return engine.window()
+
+
 def drill_folder(settings: Settings) -> Path:
     """Where drills restore to: in LONGBOX_HOME, or beside it where PostgreSQL's own user may not enter that."""
     folder, user = settings.home / "drills", server_user(Path("/nonexistent"))

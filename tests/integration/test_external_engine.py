@@ -10,9 +10,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 
+from assets.platform.backup import backup_definitions
+from assets.platform.wal import wal_definitions
 from pipelines.backup import routine, setup
 from pipelines.backup.drill import DrillFailedError, drill_results
 from pipelines.backup.errors import BackupError, EngineCannotError
@@ -23,6 +26,7 @@ from pipelines.migration import migrate
 from resources.database import Database
 from resources.provider import ProviderError
 from resources.settings import Settings
+from sensors.schedules import backup_schedules
 from tests.backup_cluster import Backups, Cluster, one_value
 from tests.conftest import with_database
 
@@ -246,3 +250,25 @@ def test_a_command_that_fails_or_prints_no_url_is_told_without_secrets(settings:
     absent = dataclasses.replace(settings, external_evidence_command=("/nonexistent/list",))
     with pytest.raises(ProviderError, match="cannot be run"):
         setup.provider(absent).evidence()
+
+
+def test_the_jobs_record_evidence_warn_where_it_cannot_be_read_back_and_have_no_wal(settings: Settings):
+    shows(settings, one=now())
+    with Database(settings.postgres_url) as database:
+        given = (("settings", settings), ("database", database))
+        resources = {name: dg.ResourceDefinition(lambda _, value=value: value) for name, value in given}
+        clock = backup_schedules("external")
+        parts = dg.Definitions.merge(
+            backup_definitions(settings),
+            wal_definitions("external"),
+            dg.Definitions(schedules=clock, resources=resources, executor=dg.in_process_executor),
+        )
+        made = parts.resolve_job_def("backup_full").execute_in_process(raise_on_error=False)
+        assert made.success
+        [check] = made.get_asset_check_evaluations()
+        assert not check.passed and check.severity == dg.AssetCheckSeverity.WARN
+        assert "cannot be read back from here" in str(check.description)
+        refused = parts.resolve_job_def("backup_verification").execute_in_process(raise_on_error=False)
+        [event] = [event for event in refused.all_events if event.is_step_failure]
+        assert "a drill can prove it" in str(event.step_failure_data.error)
+        assert "wal_observation" not in parts.get_repository_def().job_names

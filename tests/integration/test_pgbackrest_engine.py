@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 
+from assets.platform.backup import backup_definitions
+from assets.platform.wal import wal_definitions
 from pipelines.backup import routine
 from pipelines.backup.drill import drill_results
 from pipelines.backup.errors import BackupError, BackupRefusedError, WalMissingError
@@ -218,3 +221,21 @@ def test_a_stanza_of_another_cluster_is_refused(stanza: StanzaCluster, settings:
     elsewhere = Repository(ObjectStore.from_url(settings.object_store), cluster.system)
     with pytest.raises(BackupRefusedError, match="name the right one"):
         PgBackRestEngine(stanza.program, elsewhere).catalogue()
+
+
+def test_the_jobs_run_with_pgbackrest_and_the_wal_is_observed_in_its_archive(settings: Settings):
+    with Database(settings.postgres_url) as database:
+        given = (("settings", settings), ("database", database))
+        resources = {name: dg.ResourceDefinition(lambda _, value=value: value) for name, value in given}
+        parts = dg.Definitions.merge(
+            backup_definitions(settings),
+            wal_definitions("pgbackrest"),
+            dg.Definitions(resources=resources, executor=dg.in_process_executor),
+        )
+        for job in ("backup_full", "wal_observation", "backup_verification", "restore_drill"):
+            result = parts.resolve_job_def(job).execute_in_process(raise_on_error=False)
+            assert result.success, job
+            assert all(check.passed for check in result.get_asset_check_evaluations()), job
+            if job == "wal_observation":
+                [seen] = result.asset_observations_for_node("platform__wal")
+                assert 0 <= seen.metadata["newest_restorable_age_seconds"].value < 60
