@@ -11,7 +11,7 @@ UV ?= uv
 # Otherwise every process that is started compiles its packages anew, which takes it seconds.
 unexport PYTHONDONTWRITEBYTECODE
 # One worker a core, a file of tests stays with its worker (each worker starts servers of its own).
-EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=95
+EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
@@ -29,7 +29,7 @@ demo: setup ## Start everything, run the main job on the bundled sample, keep th
 
 test: setup-dev ## Lint, types, import rules, all tests and their coverage (ARGS="tests/unit -k name": only those tests)
 	@$(MAKE) --no-print-directory lint
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),$(EVERY_TEST))
+	@$(BIN)/python -m $(if $(ARGS),pytest $(ARGS),slipcover -m pytest $(EVERY_TEST))
 
 acceptance: setup-dev ## Whole jobs through the UI's API, on a local folder and on a real S3 API
 	@$(BIN)/python -m pytest tests/acceptance --stores local,s3

@@ -29,6 +29,7 @@ from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
+from tests import covered_lines
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
@@ -47,6 +48,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session when its tests ran too few lines; SlipCover's own hook has summed them up before."""
+    if covered_lines.is_too_little():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report the lines that no test ran, above pytest's last line."""
+    terminalreporter.write(covered_lines.report())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -84,11 +84,6 @@ def s3_store(endpoint: str) -> dict[str, str]:
     return {**environ, "LONGBOX_OBJECT_STORE": f"s3://{bucket}/longbox"}
 
 
-def coverage_environment() -> dict[str, str]:
-    """What makes a process count its covered lines, when the tests are run with coverage."""
-    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the suite on each kind of store that was asked for (`make acceptance` asks for both)."""
     if "platform" in metafunc.fixturenames:
@@ -105,7 +100,6 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     environ = {
         "PATH": os.environ["PATH"],
         "LONGBOX_FX_RATES": str(small_rates(home)),
-        **coverage_environment(),
         **store,
     }
     try:

@@ -33,7 +33,6 @@ from pipelines.catalog.digest import digest_tables
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.database import Database
 from resources.settings import PROJECT_ROOT, Settings
-from tests.acceptance.conftest import coverage_environment
 from tests.compose import FOLDER, Compose, env_file, on_this_machine
 from tests.conftest import new_home, remove_home, with_database
 from tests.daily_runs import sales, small_rates
@@ -69,7 +68,7 @@ class Deployment:
             key: on_this_machine(value, self.replacements)
             for key, value in self.compose.environment(service).items()
         }
-        return {**given, "CODE_LOCATION_HOST": "127.0.0.1", **coverage_environment(), "PATH": self.path}
+        return {**given, "CODE_LOCATION_HOST": "127.0.0.1", "PATH": self.path}
 
     def start(self, service: str) -> Child:
         command = [on_this_machine(part, self.replacements) for part in self.compose.command(service)]

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from deploy.local import privileges
 from resources.settings import PROJECT_ROOT
-from tests.acceptance.conftest import coverage_environment
 from tests.documents import run_page
 
 
 def test_the_tutorial_carries_a_csv_to_a_chart(home: Path) -> None:
     state = home / "longbox"
-    environ = {"LONGBOX_HOME": str(state), **coverage_environment()}
+    environ = {"LONGBOX_HOME": str(state)}
     try:
         run_page(PROJECT_ROOT / "docs/tutorial/README.md", home, environ)
         chart = (home / "cafe/chart.svg").read_text(encoding="utf-8")

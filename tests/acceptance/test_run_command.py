@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from resources.settings import PROJECT_ROOT
-from tests.acceptance.conftest import Platform, coverage_environment
+from tests.acceptance.conftest import Platform
 from tests.daily_runs import sales
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": "/usr/bin:/bin", "LONGBOX_HOME": str(home), **coverage_environment()}
+    environ = {"PATH": "/usr/bin:/bin", "LONGBOX_HOME": str(home)}
     command = [sys.executable, "-m", "cli.main", "run", *arguments]
     return subprocess.run(command, cwd=PROJECT_ROOT, env=environ, capture_output=True, text=True)
 

@@ -2,34 +2,20 @@
 
 import datetime as dt
 import io
-from collections.abc import Iterator
 
 import dagster as dg
 import pytest
 
 from assets.freshness import freshness_check
-from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog, System
 from pipelines.monitoring.freshness import TableFreshness, judge_freshness, watched_tables
 from resources.database import Database
 from resources.notifier import Notifier
-from resources.settings import Settings
 from sensors.freshness import freshness_sensor, read_cursor
 from tests.daily_runs import job_of
 
 TABLE, ASSET = "pricing_data_raw", "comics/pricing_data_raw"
 TODAY = dt.date(2026, 10, 20)
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    with Database(settings.postgres_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def catalog(settings: Settings) -> Catalog:
-    return load_catalog(system_folders(settings))
 
 
 @pytest.fixture

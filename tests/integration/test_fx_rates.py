@@ -1,7 +1,6 @@
 """Reference rates on a real PostgreSQL: the load is idempotent and ledgered, the conversion right on hard days."""
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,12 +9,6 @@ import pytest
 from pipelines.normalisation.currency import UsdRate, usd_rates
 from pipelines.normalisation.fx import FxFileError, FxLoad, bundled_file, load_rates, read_rates
 from resources.database import Database
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    with Database(database_url) as database:
-        yield database
 
 
 def rates_file(folder: Path, *lines: str, header: str = "Date,USD,GBP,") -> Path:

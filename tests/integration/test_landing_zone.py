@@ -9,7 +9,6 @@ import pytest
 
 from assets.jobs import daily_pipelines
 from assets.lifecycle import system_definitions
-from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog, Feed
 from pipelines.monitoring.landing import Look, look_for_files
 from resources.database import Database
@@ -36,17 +35,6 @@ class CountingStore:
     def list_folders(self, prefix: str) -> builtins.list[str]:
         self.lists += 1
         return self.store.list_folders(prefix)
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    with Database(settings.postgres_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-def catalog(settings: Settings) -> Catalog:
-    return load_catalog(system_folders(settings))
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """What the platform knows of landing days and unread files, on a real PostgreSQL and a local store."""
 
 import datetime as dt
-from collections.abc import Iterator
 
 import pytest
 
-from pipelines.catalog.loader import load_catalog, system_folders
-from pipelines.catalog.model import Feed
+from pipelines.catalog.model import Catalog, Feed
 from pipelines.monitoring.days import bad_days, day_totals, days_to_work_on, days_without_result, record_day
 from pipelines.monitoring.landing import look_for_files
 from pipelines.monitoring.statistics import refresh_statistics
@@ -18,19 +16,13 @@ TODAY = dt.date(2026, 11, 21)
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    with Database(settings.postgres_url) as opened:
-        yield opened
-
-
-@pytest.fixture
 def store(settings: Settings) -> ObjectStore:
     return ObjectStore.from_url(settings.object_store)
 
 
 @pytest.fixture
-def feed(settings: Settings) -> Feed:
-    return load_catalog(system_folders(settings)).feed("comics/marketplace_sales")
+def feed(catalog: Catalog) -> Feed:
+    return catalog.feed("comics/marketplace_sales")
 
 
 def days(*numbers: int) -> list[dt.date]:

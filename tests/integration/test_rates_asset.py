@@ -1,6 +1,5 @@
 """`reference/fx_rates`: a file is read when it is new, when it changed, and when rates went missing; else not."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,15 +7,8 @@ import pytest
 from assets.reference.rates import count_rates, load_rates_of_new_file
 from pipelines.normalisation.fx import FxFileError
 from resources.database import OWNER_ROLE, Database
-from resources.settings import Settings
 
 TWO_DAYS = "Date,USD,GBP,\n2026-10-02,1.11,0.86,\n2026-10-01,1.10,0.85,\n"
-
-
-@pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
-    with Database(settings.postgres_url) as opened:
-        yield opened
 
 
 @pytest.fixture
