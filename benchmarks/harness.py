@@ -130,8 +130,12 @@ class Cpu:
 
     def seconds(self) -> float:
         """Of both, so far."""
+        return time.process_time() + self.server_seconds()
+
+    def server_seconds(self) -> float:
+        """Of the server, so far."""
         own = self._server.cpu_times()
-        total = time.process_time() + own.user + own.system + own.children_user + own.children_system
+        total = own.user + own.system + own.children_user + own.children_system
         for child in self._server.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 used = child.cpu_times()

@@ -1,6 +1,7 @@
 """Loading files, measured beside a bare COPY of the same rows into the same table with its indexes, in the same run.
 
-python -m benchmarks.ingestion        ROWS=200000 REPEAT=3 BIG=1 (the memory of a 5 GB file as well)
+python -m benchmarks.ingestion                                       ROWS=200000 REPEAT=3
+ONLY=memory ROWS=27000000 REPEAT=1 python -m benchmarks.ingestion    the peak memory of a file of 5 GB alone
 """
 
 import datetime as dt
@@ -18,12 +19,18 @@ from benchmarks import harness, sales
 from pipelines.catalog.partitions import ensure_periods, span_of
 from resources.database import OWNER_ROLE, Database
 
-_TABLE = "comics.pricing_data_raw"
-_COLUMNS = (
+TABLE = "comics.pricing_data_raw"
+COLUMNS = (
     "sold_at, listing_updated_at, load_id, line, sale_date, landing_day, quantity, key_hash, content_hash, price, "
     "source_marketplace, source_record_id, title, condition, currency, seller_name, listing_url, sale_format, "
     "attributes"
 )
+_FILES: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "dirty": {"bad": 0.05, "repeated": 0.10},
+    "history": {"days": 720},
+    "large": {"days": 720},
+}
 
 
 class Cases:
@@ -31,73 +38,84 @@ class Cases:
 
     def __init__(self, bench: harness.Bench, rows: int) -> None:
         self._bench = bench
+        self._rows = rows
         self._files = bench.folder / "files"
         self._files.mkdir()
-        for name, options in {
-            "clean": {},
-            "dirty": {"bad": 0.05, "repeated": 0.10},
-            "history": {"days": 720},
-        }.items():
-            sales.write_sales(self._files / f"{name}.csv", rows, **options)  # type: ignore[arg-type]
 
     def ours(self, file: str, *, days: int = 28, prepared: bool = True) -> dict[str, Any]:
         """Load one file. `prepared`: the partitions of its months are there before."""
         with self._bench.database() as url, self._store(file) as store:
             if prepared:
-                _make_partitions(url, days)
-            return harness.in_a_process("benchmarks.ingest_once", database=url, store=store.as_uri())
+                make_partitions(url, days)
+            return self._load(url, store)
 
     def copy(self, file: str, *, days: int = 28) -> dict[str, Any]:
         """A bare COPY of the rows that loading `file` leaves in the table, as text, into the same table."""
-        text = self._as_copy_text(file, days)
+        text = self.as_copy_text(file, days)
         with self._bench.database() as url:
-            _make_partitions(url, days)
+            make_partitions(url, days)
             with psycopg.connect(url) as connection, text.open("rb") as source:
-                started = time.perf_counter()
-                with connection.cursor().copy(f"COPY {_TABLE} ({_COLUMNS}) FROM STDIN") as copy:
+                processor = harness.Cpu(self._bench.server_pid)
+                own, server, started = time.process_time(), processor.server_seconds(), time.perf_counter()
+                with connection.cursor().copy(f"COPY {TABLE} ({COLUMNS}) FROM STDIN") as copy:
                     while block := source.read(1 << 20):
                         copy.write(block)
                 connection.commit()
-                return {"seconds": time.perf_counter() - started}
+                return {
+                    "seconds": time.perf_counter() - started,
+                    "client_seconds": time.process_time() - own,
+                    "server_seconds": processor.server_seconds() - server,
+                }
 
     def replay(self, file: str, *, same_content: bool) -> dict[str, Any]:
         """Load `file`, then all of its rows again: the same content under another name, or reordered in another."""
         with self._bench.database() as url, self._store(file) as store:
-            _make_partitions(url, 28)
-            harness.in_a_process("benchmarks.ingest_once", database=url, store=store.as_uri())
+            make_partitions(url, 28)
+            self._load(url, store)
             landed = next(store.rglob("*.csv"))
             again = landed.with_name("again.csv")
             if same_content:
                 shutil.copyfile(landed, again)
             else:
                 _last_row_first(landed, again)
-            return harness.in_a_process("benchmarks.ingest_once", database=url, store=store.as_uri())
+            return self._load(url, store)
 
     def small_files(self, number: int) -> dict[str, Any]:
         """Load `number` files of ten rows each, landed on one day."""
         with self._bench.database() as url, tempfile.TemporaryDirectory(dir=self._bench.folder) as name:
-            _make_partitions(url, 28)
+            make_partitions(url, 28)
             folder = _landing(Path(name))
             for seed in range(number):
                 sales.write_sales(folder / f"{seed:05d}.csv", 10, seed=seed + 1)
-            return harness.in_a_process("benchmarks.ingest_once", database=url, store=Path(name).as_uri())
+            return self._load(url, Path(name))
 
-    def _as_copy_text(self, file: str, days: int) -> Path:
+    def as_copy_text(self, file: str, days: int) -> Path:
+        """The rows that loading `file` leaves in the table, as COPY's text; made once."""
         path = self._files / f"{file}.copy"
         if path.exists():
             return path
         with self._bench.database() as url, self._store(file) as store:
-            _make_partitions(url, days)
-            harness.in_a_process("benchmarks.ingest_once", database=url, store=store.as_uri())
-            query = f"COPY (SELECT {_COLUMNS} FROM {_TABLE} ORDER BY raw_id) TO STDOUT"  # noqa: S608
+            make_partitions(url, days)
+            self._load(url, store)
+            query = f"COPY (SELECT {COLUMNS} FROM {TABLE} ORDER BY raw_id) TO STDOUT"  # noqa: S608
             with psycopg.connect(url) as connection, path.open("wb") as target:
                 with connection.cursor().copy(query) as copy:
                     for block in copy:
                         target.write(block)
         return path
 
+    def _load(self, url: str, store: Path) -> dict[str, Any]:
+        return harness.in_a_process(
+            "benchmarks.ingest_once", database=url, store=store.as_uri(), server_pid=self._bench.server_pid
+        )
+
     def _store(self, file: str) -> "_Store":
-        return _Store(self._bench.folder, self._files / f"{file}.csv")
+        """A store in which `file` has landed; it is written when it is first asked for."""
+        path = self._files / f"{file}.csv"
+        if not path.exists():
+            write = sales.write_large if file == "large" else sales.write_sales
+            write(path, self._rows, **_FILES[file])  # type: ignore[arg-type]
+        return _Store(self._bench.folder, path)
 
 
 class _Store:
@@ -125,7 +143,8 @@ def _last_row_first(source: Path, target: Path) -> None:
     target.write_bytes(b"".join([header, *reversed(rows)]))
 
 
-def _make_partitions(url: str, days: int) -> None:
+def make_partitions(url: str, days: int) -> None:
+    """Make the partitions of the last `days` days before the landing day."""
     every = (sales.LANDING_DAY - dt.timedelta(days=n) for n in range(days + 1))
     starts = {span_of(day, "month").lower for day in every}
     with Database(url, role=OWNER_ROLE) as owner:
@@ -146,7 +165,9 @@ def measure(rows: int, repeats: int) -> None:
             "ours, first load of 24 months": lambda: cases.ours("history", prepared=False),
             "ours, 200 files of 10 rows": lambda: cases.small_files(200),
         }
-        if only := os.environ.get("ONLY"):
+        if (only := os.environ.get("ONLY")) and "memory" in only:
+            plan["ours, memory of a large file"] = lambda: cases.ours("large", prepared=False)
+        if only:
             plan = {
                 name: case for name, case in plan.items() if any(part in name for part in only.split(","))
             }
@@ -163,8 +184,13 @@ def _report(results: dict[str, list[dict[str, Any]]], rows: int) -> None:
         seconds = _median(runs)
         ratio = f"{base / seconds:.2f}" if base and "files" not in name else ""
         memory = f"{max(run['rss_mib'] for run in runs):.0f}" if "rss_mib" in runs[0] else ""
-        table.append((name, f"{seconds:.2f}", f"{handled / seconds:,.0f}", ratio, memory))
-    harness.print_table(("case", "seconds", "rows/s", "speed to COPY", "peak MiB"), table)
+        work = [
+            f"{harness.median([run[f'{side}_seconds'] for run in runs]) / handled * 1e6:.1f}"
+            for side in ("client", "server")
+        ]
+        table.append((name, f"{seconds:.2f}", f"{handled / seconds:,.0f}", ratio, *work, memory))
+    header = ("case", "seconds", "rows/s", "speed to COPY", "client us/row", "server us/row", "peak MiB")
+    harness.print_table(header, table)
     print(f"{rows:,} rows, medians of {len(next(iter(results.values())))} turns. {harness.machine()}")
 
 

@@ -23,7 +23,7 @@ from psycopg import sql
 from benchmarks import harness, ingestion
 
 SCHEMA, TABLE = "comics", "pricing_data_raw"
-COLUMNS = tuple(name.strip() for name in ingestion._COLUMNS.split(","))
+COLUMNS = tuple(name.strip() for name in ingestion.COLUMNS.split(","))
 MOST_PARAMETERS = 65_535  # of a statement of PostgreSQL's protocol
 
 
@@ -118,7 +118,7 @@ def run_peer(peer: str, database: str, rows: str) -> dict[str, Any]:
 def _peer(bench: harness.Bench, cases: ingestion.Cases, name: str) -> dict[str, Any]:
     rows = _as_csv(bench, cases)
     with bench.database() as url:
-        ingestion._make_partitions(url, 28)
+        ingestion.make_partitions(url, 28)
         return harness.in_a_process("benchmarks.peers", peer=name, database=url, rows=str(rows))
 
 
@@ -126,7 +126,7 @@ def _as_csv(bench: harness.Bench, cases: ingestion.Cases) -> Path:
     """The rows that loading leaves, from the text that the bare COPY takes."""
     path = bench.folder / "rows.csv"
     if not path.exists():
-        text = cases._as_copy_text("clean", 28)
+        text = cases.as_copy_text("clean", 28)
         columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         with bench.database() as url, psycopg.connect(url) as connection, connection.cursor() as cursor:
             connection.execute(sql.SQL("CREATE TEMP TABLE texts AS SELECT {} FROM {} LIMIT 0").format(

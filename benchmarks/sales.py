@@ -49,6 +49,27 @@ def write_sales(
             writer.writerow(row)
 
 
+def write_large(path: Path, rows: int, *, days: int = 28) -> None:
+    """Write `rows` sales quickly: blocks of the same sales, in each under other numbers."""
+    size = min(rows, 100_000)
+    write_sales(path, size, days=days)
+    header, _, block = path.read_bytes().partition(b"\n")
+    first = _seed_digits(1).encode()
+    with path.open("wb") as file:
+        file.write(header + b"\n")
+        for seed in range(1, -(-rows // size) + 1):
+            part = block if seed * size <= rows else b"".join(block.splitlines(keepends=True)[: rows % size])
+            digits = _seed_digits(seed).encode()
+            file.write(
+                part.replace(b"ebay," + first, b"ebay," + digits).replace(b"/itm/" + first, b"/itm/" + digits)
+            )
+
+
+def _seed_digits(seed: int) -> str:
+    """How the numbers of a seed's sales begin."""
+    return f"{seed * 100_000_000:012d}"[:4]
+
+
 def _sale(chance: random.Random, number: int, first: dt.datetime, days: int) -> tuple[str, ...]:
     sold = first + dt.timedelta(seconds=chance.randrange(days * 86_400))
     updated = sold + dt.timedelta(seconds=chance.randrange(86_400))

@@ -5,13 +5,15 @@ home. Every part of Dagster (webserver, daemon, run worker) builds these for its
 https://docs.dagster.io/deployment/oss/dagster-yaml
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster import Field
+from dagster import DagsterEventType, EventLogEntry, Field
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.storage.compute_log_manager import ComputeLogManager
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.event_log import PostgresEventLogStorage
@@ -20,6 +22,10 @@ from dagster_postgres.utils import create_pg_engine
 from sqlalchemy.exc import InternalError
 
 from resources.settings import Settings
+
+_EVENT_BATCH = "DAGSTER_EVENT_BATCH_SIZE"
+_EVENTS_A_BATCH = 500
+_PLANNED = {DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
 
 
 class _EventLog(PostgresEventLogStorage):
@@ -37,6 +43,27 @@ class _EventLog(PostgresEventLogStorage):
                 raise
             return True
 
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store a batch in one transaction, also the plan of a run: Dagster 1.13.27 stores its events one by one.
+
+        A range plans an event for each asset and day before its first step: 30 days took 61 s on a busy machine.
+        """
+        if {event.get_dagster_event().event_type for event in events} - _PLANNED:
+            super().store_event_batch(events)
+            return
+        statement = self.prepare_insert_event_batch(events).returning(SqlEventLogStorageTable.c.id)
+        with self._connect() as connection:
+            ids = [int(row[0]) for row in connection.execute(statement)]
+        assets = {}
+        for event, event_id in zip(events, ids, strict=True):
+            if event.dagster_event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                self.store_asset_check_event(event, event_id)
+            else:
+                assets[event.get_dagster_event().asset_key] = event, event_id
+        with self.index_transaction() as connection:
+            for event, event_id in assets.values():  # the last one of each has the word
+                self._store_asset_event(connection, event, event_id)
+
 
 class LongboxStorage(DagsterPostgresStorage):
     """Dagster's PostgreSQL storage at LONGBOX_DAGSTER_POSTGRES_URL, or in the local stack if that is not set."""
@@ -50,13 +77,19 @@ class LongboxStorage(DagsterPostgresStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> "LongboxStorage":
-        """Build it from the settings of this process. Raises `UserError` if there is no URL."""
+        """Build it from the settings of this process. Raises `UserError` if there is no URL.
+
+        Events of one output (its partitions' materialisations) are stored in batches, in a transaction each instead of
+        two an event. A process that is killed loses the events of an output that was not yet whole, whose step is run
+        again. DAGSTER_EVENT_BATCH_SIZE in the environment has the word; 0 stores each alone.
+        """
         storage = cls(
             postgres_url=Settings.load().dagster_postgres_url,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
             inst_data=inst_data,
         )
         storage.keep_connections()
+        os.environ.setdefault(_EVENT_BATCH, str(_EVENTS_A_BATCH))  # Dagster reads it there and nowhere else
         storage._event_log_storage.__class__ = _EventLog
         return storage
 

@@ -8,14 +8,16 @@ and their rules are in `sql/aggregate.sql`; `recompute` checks them by other mea
 import datetime as dt
 import itertools
 import time
-import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.types.string import TextLoader
 
+from pipelines.aggregation import ViewRefresh, refresh_view
 from pipelines.catalog.days import failed_days, record_day
 from pipelines.normalisation.batch import lock_relation
 from resources.database import Connection, Database
@@ -27,9 +29,9 @@ SOURCE = "comics.pricing_data_normalized"
 TARGET = "comics.pricing_data_aggregated"
 SOURCE_ASSET = "comics/pricing_data_normalized"
 ASSET = "comics/pricing_data_aggregated"
-BATCH_WINDOWS = 50_000
+BATCH_DAYS = 50_000
 LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
-VIEWS: tuple[LiteralString, ...] = (
+VIEWS = (
     "market_prices",
     "collection_values",
     "trending_comics",
@@ -40,7 +42,7 @@ STATISTICS = (
     "max_usd", "mean_usd", "stddev_usd",
 )  # fmt: skip
 
-Window = tuple[uuid.UUID, str, dt.date]
+SaleDay = tuple[str, str, dt.date]  # comic, band, day: of which something changed
 
 
 @dataclass(frozen=True)
@@ -65,27 +67,20 @@ class AggregatedRun:
         }
 
 
-@dataclass(frozen=True)
-class ViewRefresh:
-    """A materialised view that was refreshed, its rows and the seconds it took."""
-
-    name: str
-    rows: int
-    seconds: float
-
-
 def aggregate_days(
     database: Database,
     days: Sequence[dt.date],
     run_id: str | None = None,
     on_batch: Callable[[int], None] | None = None,
     *,
-    batch_windows: int = BATCH_WINDOWS,
+    batch_days: int = BATCH_DAYS,
 ) -> AggregatedRun:
     """Recompute the windows that `days` touched, in one pass over their union. Idempotent, exact in any order.
 
-    A transaction a batch of comics, under the locks of both tables; rows that stay the same are not written. Days
-    whose normalisation failed are left out and recorded as failed. `on_batch` hears how many windows are done.
+    A transaction a batch of comics (`batch_days`: of how many sale days about), under the locks of both tables; rows
+    that stay the same are not written, and what the batch has taken in of `longbox.touched` goes with it: after a kill
+    the rest is there. A landing day that was aggregated before is computed anew from all that landed on it. Days whose
+    normalisation failed are left out and recorded as failed. `on_batch` hears how many windows are done.
     """
     started = time.monotonic()
     with database.connection() as connection:
@@ -95,11 +90,11 @@ def aggregate_days(
     touched = cast("dict[dt.date, int]", dict(rows))  # type: ignore[arg-type]
     try:
         done = flagged = written = deleted = 0
-        for batch in _batches(_windows(database, sound, batch_windows), batch_windows):
+        for batch in _batches(_changed_days(database, sound, batch_days), batch_days):
             with database.connection() as connection:
-                counts = _aggregate(connection, batch)
+                windows, *counts = _aggregate(connection, batch, sound)
             flagged, written, deleted = flagged + counts[0], written + counts[1], deleted + counts[2]
-            done += len(batch)
+            done += windows
             if on_batch is not None:
                 on_batch(done)
     except (LongboxError, psycopg.Error) as error:
@@ -114,29 +109,26 @@ def aggregate_days(
 
 def refresh_views(database: Database) -> list[ViewRefresh]:
     """Refresh the materialised views in the order in which they build on each other, a transaction each."""
-    refreshed = []
-    for name in VIEWS:
-        started = time.monotonic()
-        view = sql.Identifier("comics", name)
-        with database.connection() as connection:
-            connection.execute(QUERIES.compose("refresh_view", view=view))
-            row = connection.execute(QUERIES.compose("count_view", view=view)).fetchone()
-        refreshed.append(ViewRefresh(name, cast(tuple[int], row)[0], time.monotonic() - started))
-    return refreshed
+    return [refresh_view(database, "comics", name) for name in VIEWS]
 
 
-def _windows(database: Database, days: Sequence[dt.date], page: int) -> Iterator[Window]:
-    """The touched windows by comic, from a cursor on the server: memory stays bounded."""
-    with database.connection() as connection, connection.cursor(name="touched_windows") as cursor:
-        cursor.execute(QUERIES["windows_of_days"], {"source": SOURCE, "days": list(days)})
-        while rows := cursor.fetchmany(page):
-            yield from cast("list[Window]", rows)
+def _changed_days(database: Database, days: Sequence[dt.date], page: int) -> Iterator[SaleDay]:
+    """What there is to recompute, by comic, from a cursor on the server: memory stays bounded."""
+    with database.connection() as connection:
+        known = {"asset": ASSET, "days": list(days)}
+        again = [row[0] for row in connection.execute(QUERIES["days_again"], known)]
+        with connection.cursor(name="changed_days") as cursor:
+            cursor.adapters.register_loader("uuid", TextLoader)  # they only go back to the server
+            scope = {"source": SOURCE, "days": list(days), "again": again}
+            cursor.execute(QUERIES["all_days" if again else "pending_days"], scope)
+            while rows := cursor.fetchmany(page):
+                yield from cast("list[SaleDay]", rows)
 
 
-def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
+def _batches(days: Iterator[SaleDay], size: int) -> Iterator[list[SaleDay]]:
     """Whole comics together: a week over two months then sees the flags of both."""
-    batch: list[Window] = []
-    for _, of_comic in itertools.groupby(windows, key=lambda window: window[0]):
+    batch: list[SaleDay] = []
+    for _, of_comic in itertools.groupby(days, key=lambda day: day[0]):
         batch.extend(of_comic)
         if len(batch) >= size:
             yield batch
@@ -145,31 +137,51 @@ def _batches(windows: Iterator[Window], size: int) -> Iterator[list[Window]]:
         yield batch
 
 
-def _aggregate(connection: Connection, windows: Sequence[Window]) -> tuple[int, int, int]:
-    """One batch: flags changed, periods written, periods deleted."""
+def _aggregate(
+    connection: Connection, changed: Sequence[SaleDay], landing_days: Sequence[dt.date]
+) -> tuple[int, int, int, int]:
+    """One batch: windows, flags changed, periods written, periods deleted."""
     lock_relation(connection, SOURCE)
     lock_relation(connection, TARGET)
     connection.execute(QUERIES.compose("create_batch", **_PARTS))
-    with connection.cursor() as cursor, cursor.copy(QUERIES["copy_windows"]) as copy:
-        for number, window in enumerate(windows):
-            copy.write_row((number, *window))
-    connection.execute(QUERIES["analyse_windows"])
-    comics = {"first_comic": windows[0][0], "last_comic": windows[-1][0]}
-    months = [_bounds(month) | comics for month in sorted({month for _, _, month in windows})]
-    flagged = sum(_rows(connection, "flag_month", month) for month in months)
+    windows = _stage(connection, changed)
+    comics = {"first_comic": changed[0][0], "last_comic": changed[-1][0]}
+    months = [_bounds(month) | comics for month in windows]
+    flagged = sum(_run(connection, "flag_month", month).rowcount for month in months)
     written = deleted = 0
     for month in months:
-        _rows(connection, "compute_month", month)
-        deleted += _rows(connection, "delete_vanished", month)
-        written += _rows(connection, "upsert_changed", month)
+        _run(connection, "compute_month", month)
+        connection.execute(QUERIES["probe_only"])
+        counts = _run(connection, "write_periods", {}).fetchone()
+        connection.execute(QUERIES["plan_freely"])
+        written, deleted = written + counts[0], deleted + counts[1]
         connection.execute(QUERIES["clear_fresh"])
-    return flagged, written, deleted
+    connection.execute(QUERIES["hash_only"])
+    connection.execute(QUERIES["forget_touched"], {"source": SOURCE, "days": list(landing_days)})
+    return sum(windows.values()), flagged, written, deleted
 
 
-def _rows(connection: Connection, name: str, month: Mapping[str, object]) -> int:
+def _stage(connection: Connection, changed: Sequence[SaleDay]) -> dict[dt.date, int]:
+    """Give the batch its windows and days; returns the number of windows of each month, in order."""
+    windows: dict[SaleDay, int] = {}
+    numbers = [
+        windows.setdefault((comic, band, day.replace(day=1)), len(windows)) for comic, band, day in changed
+    ]
+    with connection.cursor() as cursor:
+        with cursor.copy(QUERIES["copy_windows"]) as copy:
+            for window, number in windows.items():
+                copy.write_row((number, *window))
+        with cursor.copy(QUERIES["copy_days"]) as copy:
+            for number, day in zip(numbers, changed, strict=True):
+                copy.write_row((number, day[2]))
+    connection.execute(QUERIES["analyse_windows"])
+    return dict(sorted(Counter(month for _, _, month in windows).items()))
+
+
+def _run(connection: Connection, name: str, month: Mapping[str, object]) -> Any:
     # Values as literals: the planner leaves other months' partitions out only when it sees them.
     parts = {key: sql.Literal(value) for key, value in month.items()}
-    return connection.execute(QUERIES.compose(name, **_PARTS, **parts), prepare=False).rowcount
+    return connection.execute(QUERIES.compose(name, **_PARTS, **parts), prepare=False)
 
 
 def _bounds(month: dt.date) -> dict[str, object]:
@@ -203,9 +215,13 @@ _PARTS: dict[str, Any] = {
     "kept_columns": _listed(STATISTICS, "kept"),
     "fresh_columns": _listed(STATISTICS, "fresh"),
     "least": sql.Literal(LEAST_SALES),
+    **{
+        f"p{percent}": QUERIES.compose("percentile", share=sql.SQL("{}::float8").format(percent / 100))
+        for percent in (25, 50, 75)
+    },
     "assignments": sql.SQL(", ").join(
         [
-            *(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(name)) for name in STATISTICS),
+            *(sql.SQL("{0} = fresh.{0}").format(sql.Identifier(name)) for name in STATISTICS),
             sql.SQL("computed_at = now()"),
         ]
     ),

@@ -106,6 +106,14 @@ def list_partitions(connection: AnyConnection, schema: str, table: str) -> list[
     return sorted(found, key=lambda partition: partition.lower)
 
 
+def missing_periods(
+    connection: AnyConnection, schema: str, table: str, days: Iterable[datetime.date], interval: PartitionUnit
+) -> set[datetime.date]:
+    """The first days of the periods that `days` (UTC) need and no partition holds. One catalogue query."""
+    missing = _missing(list_partitions(connection, schema, table), sorted(set(days)), interval)
+    return {span.lower for span in missing}
+
+
 def ensure_partitions(
     connection: AnyConnection, schema: str, table: str, days: Iterable[datetime.date], interval: PartitionUnit
 ) -> tuple[str, ...]:
@@ -116,10 +124,10 @@ def ensure_partitions(
     its name and length, needs none.
     """
     wanted = sorted(set(days))
-    if not _missing(list_partitions(connection, schema, table), wanted, interval):
+    if not missing_spans(list_partitions(connection, schema, table), wanted, interval):
         return ()
     connection.execute(_SQL["lock_partitions"], {"name": f"longbox partitions of {schema}.{table}"})
-    missing = _missing(list_partitions(connection, schema, table), wanted, interval)
+    missing = missing_spans(list_partitions(connection, schema, table), wanted, interval)
     return tuple(_create(connection, schema, table, span) for span in missing)
 
 
@@ -143,7 +151,7 @@ def ensure_periods(
         spans.setdefault(span_of(day, interval), []).append(day)
     with owner_database.connection() as connection:
         wanted = sorted(day for group in spans.values() for day in group)
-        missing = _missing(list_partitions(connection, schema, table), wanted, interval)
+        missing = missing_spans(list_partitions(connection, schema, table), wanted, interval)
     made: list[str] = []
     for span in missing:
         made.extend(_attempt(owner_database, schema, table, spans[span], interval, sleep))
@@ -213,9 +221,11 @@ def find_gaps(
     return gaps
 
 
-def _missing(
+def missing_spans(
     partitions: Sequence[Partition], days: Sequence[datetime.date], interval: PartitionUnit
 ) -> list[Span]:
+    """The spans of those `days` that none of `partitions` holds."""
+
     def is_held(day: datetime.date) -> bool:
         moment = _midnight(day)
         return any(partition.lower <= moment < partition.upper for partition in partitions)
@@ -266,7 +276,7 @@ def _create(connection: AnyConnection, schema: str, table: str, span: Span) -> s
             "so that late rows can make the month anew), or attach it"
         )
     partition, parent = sql.Identifier(schema, name), sql.Identifier(schema, table)
-    bounds = {"lower": _literal(span.lower, key_type), "upper": _literal(span.upper, key_type)}
+    bounds = {"lower": bound_literal(span.lower, key_type), "upper": bound_literal(span.upper, key_type)}
     connection.execute(_SQL.compose("create_partition_table", partition=partition, parent=parent))
     try:
         connection.execute(_SQL.compose("attach_partition", partition=partition, parent=parent, **bounds))
@@ -291,7 +301,14 @@ def _key_type(connection: AnyConnection, schema: str, table: str) -> str:
     return row[2]
 
 
-def _literal(day: datetime.date, key_type: str) -> sql.Literal:
+def overlaps(span: Span, partitions: Sequence[Partition]) -> bool:
+    """Whether one of `partitions` holds a part of `span`."""
+    lower, upper = _midnight(span.lower), _midnight(span.upper)
+    return any(partition.lower < upper and lower < partition.upper for partition in partitions)
+
+
+def bound_literal(day: datetime.date, key_type: str) -> sql.Literal:
+    """The beginning of `day` (UTC) as a bound of partitions by a column of `key_type`."""
     times = {"timestamp with time zone": " 00:00:00+00", "timestamp without time zone": " 00:00:00"}
     return sql.Literal(f"{day.isoformat()}{times.get(key_type, '')}")
 

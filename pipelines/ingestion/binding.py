@@ -22,8 +22,9 @@ from pipelines.catalog.shape import ColumnShape, TableShape
 from pipelines.ingestion.bulk import Bulk, bulk_converter, ruled, where
 from pipelines.ingestion.columns import NULL, TEXT, Column, Rows, hashed, joined, labelled, repeated, texts
 from pipelines.ingestion.csv_records import Record
-from pipelines.ingestion.errors import BadValue, UnreadableFileError
-from pipelines.ingestion.values import ColumnFormat, Converter, Value, converter, shown
+from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
+from pipelines.ingestion.times import ColumnFormat
+from pipelines.ingestion.values import Converter, Value, converter
 from resources.errors import LongboxError
 
 # What ingestion itself writes beside a record's own columns; a file cannot bring them.

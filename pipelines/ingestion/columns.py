@@ -121,11 +121,22 @@ def hashed(column: Column) -> Column:
 
 def copy_text(columns: Sequence[Column | str]) -> bytes:
     """Rows in COPY's text format. The texts are escaped already (`values.escape`)."""
-    lines = flat(joined([joined([_as_text(column) for column in columns], "\t"), ""], "\n"))
-    ends = memoryview(lines.buffers()[1]).cast("q")
-    data = lines.buffers()[2]
-    first, last = ends[lines.offset], ends[lines.offset + len(lines)]
-    return memoryview(data)[first:last].tobytes() if data is not None else b""
+    return bytes(text_of(copy_lines(columns)))
+
+
+def copy_lines(columns: Sequence[Column | str]) -> Column:
+    """The rows' lines in COPY's text format, from which some can be taken before they become one text."""
+    return flat(joined([joined([_as_text(column) for column in columns], "\t"), ""], "\n"))
+
+
+def text_of(column: Column) -> memoryview:
+    """The texts of a column without NULL, one after the other, as they lie in its buffer."""
+    column = flat(column)
+    data = column.buffers()[2]
+    if data is None:
+        return memoryview(b"")
+    ends = memoryview(column.buffers()[1]).cast("q")
+    return memoryview(data)[ends[column.offset] : ends[column.offset + len(column)]]
 
 
 def flat(column: Column) -> Column:

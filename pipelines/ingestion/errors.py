@@ -55,3 +55,9 @@ class UnreadableFileError(LongboxError):
 
 class FileChangedError(RetryableError):
     """A landed file was replaced or removed while it was read; nothing of it was kept."""
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: short, on one line."""
+    text = value if isinstance(value, str) else repr(value)
+    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -25,6 +25,7 @@ from pipelines.ingestion.errors import (
 )
 from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
+from pipelines.ingestion.periods import BULK_BYTES, Target
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import (
     COMPARED_FILES,
@@ -37,11 +38,7 @@ from pipelines.ingestion.schema_changes import (
     retyped_columns,
 )
 from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
-from pipelines.ingestion.writer import (
-    QUERIES,
-    ChunkWriter,
-    Target,
-)
+from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import DatabaseUnavailableError, LongboxError, ObjectMissingError, OutcomeUnknownError
 from resources.object_store import ObjectInfo, ObjectStore
@@ -59,6 +56,7 @@ class Loader:
     feed: Feed
     run_id: str | None = None
     chunk_rows: int = CHUNK_ROWS
+    bulk_bytes: int = BULK_BYTES  # from which on a file fills the new partitions it needs by itself
     _periods_seen: set[dt.date] = field(default_factory=set)
     _schemas: dict[dt.date, list[FileSchema]] = field(default_factory=dict)  # of files up to a landing day
 
@@ -123,7 +121,8 @@ class Loader:
                 ensure_periods(self.owner, self.system.name, self.feed.table, starts, unit)
                 self._periods_seen.update(starts)
 
-        return Target(cast(tuple[int], row)[0], self.system.name, self.feed.table, shape, ensure)
+        feed_id = cast(tuple[int], row)[0]
+        return Target(feed_id, self.system.name, self.feed.table, shape, ensure, unit, self.owner.role)
 
     def _load_file(self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date) -> FileLoad:
         account = {
@@ -208,9 +207,11 @@ class Loader:
         writer = ChunkWriter(
             connection, target, maker.columns, load_id=load_id, landing_day=account["landing_day"],
             file_name=account["file_name"], run_id=self.run_id,
+            fills_new_partitions=content.size_bytes >= self.bulk_bytes,
         )  # fmt: skip
         counts = write_all(writer, collect(maker, records, _chain(first, stream), self.chunk_rows))
         hashed.expect(content)
+        writer.close()
         if isinstance(records, JsonRecords):
             unknown = tuple(sorted(records.unknown))
             schema = FileSchema.of(maker, records, unknown)

@@ -19,7 +19,8 @@ from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
-from pipelines.ingestion.writer import QUERIES, ChunkWriter, Target
+from pipelines.ingestion.periods import Target
+from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import UserError
 from resources.sql import storable

@@ -7,8 +7,7 @@ rows. The statements are in `sql/load.sql`; converting records to rows is in `bi
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -20,6 +19,7 @@ from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.chunk import Chunk, Quarantined, staged_text
 from pipelines.ingestion.columns import NULL
 from pipelines.ingestion.direct import DirectCopy
+from pipelines.ingestion.periods import Periods, Target
 from resources.database import Connection
 from resources.errors import LongboxError
 from resources.sql import Queries, storable
@@ -29,28 +29,12 @@ _COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
 _UNESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
-@dataclass(frozen=True)
-class Target:
-    """The table that a feed loads, as the database has it."""
-
-    feed_id: int
-    schema: str
-    table: str
-    shape: TableShape
-    ensure_partitions: Callable[[set[dt.date]], None]
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        """The table's qualified, quoted name."""
-        return sql.Identifier(self.schema, self.table)
-
-
 class ChunkWriter:
     """Writes chunks of one file. `columns` are the table columns that the rows' fields carry, in order."""
 
     def __init__(
         self, connection: Connection, target: Target, columns: Sequence[str], *, load_id: int, landing_day: dt.date,
-        file_name: str, run_id: str | None,
+        file_name: str, run_id: str | None, fills_new_partitions: bool = False,
     ) -> None:  # fmt: skip
         self._connection = connection
         self._target = target
@@ -60,16 +44,12 @@ class ChunkWriter:
         }  # fmt: skip
         self._run_id = run_id
         names = sql.SQL(", ").join(map(sql.Identifier, self._columns))
-        self._direct = DirectCopy(connection, target, self._columns, load_id=load_id, landing_day=landing_day)
+        self._periods = Periods(connection, target, load_id=load_id, fills_new=fills_new_partitions)
+        self._direct = DirectCopy(connection, target, self._periods, self._columns, self._parameters)
         self._staging = QUERIES.compose("create_staging", table=target.identifier, columns=names)
         self._has_staging = False
         self._copy = QUERIES.compose("copy_rows", columns=names)
-        self._insert = QUERIES.compose(
-            "insert_new",
-            table=target.identifier,
-            columns=names,
-            values=_values(target.shape, self._columns),
-        )
+        self._names, self._values = names, _values(target.shape, self._columns)
 
     def prepare(self, chunk: Chunk) -> Chunk:
         """Do the part of `write` that PostgreSQL is not needed for, while it may still work on the chunk before."""
@@ -87,9 +67,8 @@ class ChunkWriter:
         """Write a chunk's rows. Returns how many were new, and those that the table refused, by ordinal."""
         if not chunk.taken:
             return 0, {}
-        self._target.ensure_partitions(chunk.event_days())
-        rest = self._direct.write(chunk.rows, chunk.texts)
-        loaded = chunk.rows.num_rows - rest.num_rows
+        self._periods.ensure(chunk.event_days())
+        loaded, rest = self._direct.write(chunk.rows, chunk.texts)
         if not rest.num_rows:
             return loaded, {}
         self._make_staging()
@@ -171,7 +150,7 @@ class ChunkWriter:
         parameters = {**self._parameters, "first": first, "last": last}
         known = self._connection.execute(QUERIES["find_known"], parameters).rowcount
         self._connection.execute(QUERIES["register_new"], parameters)
-        inserted = self._connection.execute(self._insert, parameters).rowcount
+        inserted = self._insert_into_homes(parameters)
         if has_tombstones:
             inserted += self._connection.execute(QUERIES["insert_tombstones"], parameters).rowcount
         if known:
@@ -179,6 +158,25 @@ class ChunkWriter:
         if known or has_repeats:
             self._connection.execute(QUERIES["switch_versions"], parameters)
         return inserted
+
+    def _insert_into_homes(self, parameters: dict[str, Any]) -> int:
+        """Insert staged rows that are new where they belong: into the table, and into partitions being filled."""
+        fresh = list(self._periods.fresh.values())
+        homes = [(self._target.identifier, fresh, False), *((one.identifier, [one], True) for one in fresh)]
+        inserted = 0
+        for home, partitions, is_inside in homes:
+            insert = QUERIES.compose("insert_new", table=home, columns=self._names, values=self._values)
+            spans = {
+                "lowers": [one.span.lower for one in partitions],
+                "uppers": [one.span.upper for one in partitions],
+                "is_inside": is_inside,
+            }
+            inserted += self._connection.execute(insert, parameters | spans).rowcount
+        return inserted
+
+    def close(self) -> None:
+        """End the writing of a file: attach the partitions that it filled."""
+        self._periods.close()
 
     def _refusal(self, row: Any, error: psycopg.Error) -> Quarantined:
         ordinal, line, fields = (row[name][0].as_py() for name in ("ordinal", "line", "fields"))

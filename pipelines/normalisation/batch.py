@@ -5,15 +5,14 @@ just superseded. Unchanged rows are not written: running a batch again leaves ev
 """
 
 import datetime as dt
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from psycopg import sql
 
-from pipelines.catalog.model import Feed, System
-from pipelines.catalog.partitions import span_of
+from pipelines.catalog.model import Feed, PartitionUnit, System
+from pipelines.catalog.partitions import missing_periods, span_of
 from pipelines.normalisation.rules import Rejected, Rules, TargetRow
 from resources.database import Connection
 from resources.errors import LongboxError
@@ -22,7 +21,9 @@ from resources.sql import Queries
 QUERIES = Queries.of("pipelines.normalisation")
 OWN_COLUMNS = ("key_hash", "content_hash", "rule_version")
 
-Landed = tuple[uuid.UUID, uuid.UUID | None]
+MOST_STRETCHES = 12
+
+Landed = tuple[str, str | None]
 
 
 class UnaccountedRowsError(LongboxError):
@@ -69,8 +70,10 @@ class BatchWriter:
             raise LongboxError(
                 f"table {self.relation} has no `time:` in {system.file}; add the column of its date"
             )
-        self._time = time
+        self._system, self._time = system.name, time
         self._unit = system.tables[rules.target].partition
+        self._raw_time, self._raw_unit = system.tables[feed.table].time, system.tables[feed.table].partition
+        self._time_place = rules.writes.index(time)
         self.raw = sql.Identifier(system.name, feed.table)
         self.target = sql.Identifier(system.name, rules.target)
         columns = (*OWN_COLUMNS, *rules.writes)
@@ -110,24 +113,25 @@ class BatchWriter:
         connection.execute(QUERIES.compose("create_batch", **self.parts))
         _copy(connection, QUERIES["copy_landed"], landed)
         self._execute(connection, "find_versions")
-        rows, rejected, absent = self._outcomes(connection, known_periods)
+        events = {cast(dt.date, row[0]) for row in connection.execute(QUERIES["event_days"])}
+        rows, rejected, absent = self._outcomes(connection, events, known_periods)
         _copy(connection, QUERIES.compose("copy_rows", **self.parts), rows)
         _copy(connection, QUERIES["copy_rejected"], rejected)
         if absent:
             keys = {"keys": [key for key, _ in absent], "contents": [content for _, content in absent]}
             connection.execute(QUERIES["find_absent"], keys)
-        return self._apply(connection, landing_day, len(rows) + len(rejected), len(absent))
+        days = events | {row[len(OWN_COLUMNS) + self._time_place] for row in rows}
+        return self._apply(connection, landing_day, days, len(rows) + len(rejected), len(absent))
 
     def _outcomes(
-        self, connection: Connection, known_periods: set[dt.date]
+        self, connection: Connection, events: set[dt.date], known_periods: set[dt.date]
     ) -> tuple[list[TargetRow], list[TargetRow], list[tuple[Any, Any]]]:
         """Rows to be, rejections, and keys whose winning version is not in PostgreSQL any more."""
-        found = self._execute(connection, "current_rows").fetchall()
+        stretch = {"raw_within": within(self._raw_time, events, self._raw_unit)}
+        found = self._execute(connection, "current_rows", stretch).fetchall()
         absent = [(row[0], row[1]) for row in found if row[3] is None]
         present = [row for row in found if row[3] is not None]
-        missing = self._periods(row[2] for row in present) - known_periods
-        if missing:
-            raise PeriodsMissingError(missing)
+        self._check_periods(connection, {row[2] for row in present}, known_periods)
         rows: list[TargetRow] = []
         rejected: list[TargetRow] = []
         outcomes = self.rules.normalise_batch(connection, [row[4:] for row in present])
@@ -138,23 +142,32 @@ class BatchWriter:
                 rows.append((row[0], row[1], self.rules.rule_version, *outcome))
         return rows, rejected, absent
 
-    def _periods(self, days: Iterable[dt.date]) -> set[dt.date]:
-        unit = self._unit
-        return set() if unit is None else {span_of(day, unit).lower for day in set(days)}
+    def _check_periods(self, connection: Connection, days: set[dt.date], known_periods: set[dt.date]) -> None:
+        """Raise `PeriodsMissingError` unless every day has a partition; what is there is added to `known_periods`."""
+        if self._unit is None:
+            return
+        needed = {span_of(day, self._unit).lower for day in days} - known_periods
+        if not needed:
+            return
+        missing = missing_periods(connection, self._system, self.rules.target, needed, self._unit)
+        if missing:
+            raise PeriodsMissingError(missing)
+        known_periods.update(needed)
 
-    def _apply(self, connection: Connection, landing_day: dt.date, records: int, absent: int) -> BatchCounts:
-        self._execute(connection, "find_changed")
-        self._execute(connection, "find_gone")
+    def _apply(
+        self, connection: Connection, landing_day: dt.date, days: set[dt.date], records: int, absent: int
+    ) -> BatchCounts:
+        stretch = {"within": within(self._time, days, self._unit, "kept")}
+        self._execute(connection, "find_changed", stretch)
+        gone = self._execute(connection, "find_gone", stretch).rowcount
         touched = 0
         if self.rules.groups:
-            touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
-        deleted = self._execute(connection, "delete_gone").rowcount
-        written = self._execute(connection, "upsert_changed").rowcount
-        if cast(tuple[int], self._execute(connection, "count_same").fetchone())[0]:
-            self._execute(connection, "stamp_rules")
+            touched = self._execute(connection, "touch_groups", stretch, landing_day=landing_day).rowcount
+        deleted = self._execute(connection, "delete_gone", stretch).rowcount if gone else 0
+        written = self._write(connection, stretch)
         self._execute(connection, "clear_rejections")
         self._execute(connection, "add_rejections")
-        account = self._execute(connection, "account_batch").fetchone()
+        account = self._execute(connection, "account_batch", stretch).fetchone()
         raw, removed, superseded, rejected, normalised = cast(tuple[int, int, int, int, int], account)
         if raw != removed + superseded + rejected + normalised:
             raise UnaccountedRowsError(
@@ -166,15 +179,57 @@ class BatchWriter:
             raw, removed, superseded, rejected, normalised, records, written, deleted, touched, absent
         )
 
-    def _execute(self, connection: Connection, name: str, **more: object) -> Any:
-        return connection.execute(
-            QUERIES.compose(name, **self.parts), {**self._parameters, **more}, prepare=False
-        )
+    def _write(self, connection: Connection, stretch: Mapping[str, sql.Composable]) -> int:
+        """Write what changed, each kind by its own statement and none for nothing; returns the rows written."""
+        counts = self._execute(connection, "count_changed").fetchone()
+        new, changed, same = cast(tuple[int, int, int], counts)
+        if new:
+            self._execute(connection, "insert_new")
+        if changed:
+            self._execute(connection, "upsert_changed")
+        if same:
+            self._execute(connection, "stamp_rules", stretch)
+        return new + changed
+
+    def _execute(
+        self, connection: Connection, name: str, stretch: Mapping[str, sql.Composable] | None = None,
+        **more: object,
+    ) -> Any:  # fmt: skip
+        query = QUERIES.compose(name, **self.parts, **(stretch or {}))
+        return connection.execute(query, {**self._parameters, **more}, prepare=False)
 
 
 def lock_relation(connection: Connection, relation: str) -> None:
     """Wait to be the only writer of a derived table (`system.table`) until the transaction ends."""
     connection.execute(QUERIES["lock_relation"], {"relation": relation})
+
+
+def within(
+    time: str | None, days: Collection[dt.date], unit: PartitionUnit | None, alias: str | None = None
+) -> sql.Composable:
+    """`days` as stretches of whole periods, in constants: the planner then leaves all other partitions out.
+
+    Planning a statement over 84 partitions costs more than running it for the sales of a small day.
+    """
+    if time is None or unit is None or not days:
+        return sql.SQL("true")
+    column = sql.Identifier(alias, time) if alias else sql.Identifier(time)
+    bounds = [
+        sql.SQL("{0} >= {1} AND {0} < {2}").format(column, sql.Literal(lower), sql.Literal(upper))
+        for lower, upper in _stretches(days, unit)
+    ]
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(bounds))
+
+
+def _stretches(days: Collection[dt.date], unit: PartitionUnit) -> list[tuple[dt.date, dt.date]]:
+    """The periods of `days` as [first day, day after the last), joined where they meet; one if they are very many."""
+    stretches: list[tuple[dt.date, dt.date]] = []
+    for span in sorted({span_of(day, unit) for day in days}, key=lambda span: span.lower):
+        if stretches and stretches[-1][1] == span.lower:
+            stretches[-1] = (stretches[-1][0], span.upper)
+        else:
+            stretches.append((span.lower, span.upper))
+    return stretches if len(stretches) <= MOST_STRETCHES else [(stretches[0][0], stretches[-1][1])]
 
 
 def _copy(connection: Connection, statement: Any, rows: Iterable[Sequence[Any]]) -> None:

@@ -12,6 +12,7 @@ from typing import cast
 
 import psycopg
 from psycopg import sql
+from psycopg.types.string import TextLoader
 
 from pipelines.catalog.days import failed_days, record_day
 from pipelines.catalog.model import Feed, System
@@ -171,6 +172,7 @@ class Normaliser:
     def _keys_of(self, query: sql.Composed | sql.SQL, parameters: Mapping[str, object]) -> Iterator[Landed]:
         """Stream keys from a cursor on the server, on a connection of its own: memory stays bounded."""
         with self.database.connection() as connection, connection.cursor(name="touched_keys") as cursor:
+            cursor.adapters.register_loader("uuid", TextLoader)  # they only go back to the server
             cursor.execute(query, parameters)
             while rows := cursor.fetchmany(self.batch_rows):
                 yield from cast("list[Landed]", rows)

@@ -23,7 +23,10 @@ import redis
 from resources.object_store import ObjectStore
 
 OUR_PACKAGES = ("pipelines", "assets")
-SMALL = {"chunk_rows": 40}  # many chunks and batches from few rows
+SMALL = {
+    "chunk_rows": 40,
+    "bulk_bytes": 0,
+}  # many chunks and batches from few rows, and the ways of a large file
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ def run(place: Place, days: Sequence[str], kill: KillAt, steps_file: str | None 
     steps = _Steps(kill)
     with steps.watched():
         work(place, days)
+    if steps_file is not None:
+        Path(steps_file).write_text("\n".join(steps.names), encoding="utf-8")
+
+
+def run_load(place: Place, landing_day: str, kill: KillAt, steps_file: str | None = None) -> None:
+    """Load a landing day of the shop alone, in this process."""
+    from tests.shop import Shop
+
+    steps = _Steps(kill)
+    with steps.watched(), contextlib.closing(_shop(Shop, place)) as shop:
+        shop.load(landing_day, **SMALL)
     if steps_file is not None:
         Path(steps_file).write_text("\n".join(steps.names), encoding="utf-8")
 
@@ -81,7 +95,7 @@ def work(place: Place, days: Sequence[str]) -> None:
         for day in wanted:
             match_comics(normaliser, day)
         _raise_failures(normalise_days(normaliser, wanted))
-        aggregate_days(market.database, wanted, batch_windows=5)
+        aggregate_days(market.database, wanted, batch_days=5)
         for aggregate in shop.system.aggregates.values():
             aggregate_declared(AggregateJob(shop.database, shop.system, aggregate), wanted)
         list(refresh_views(market.database))

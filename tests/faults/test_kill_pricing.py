@@ -26,7 +26,7 @@ days = [day(text) for text in sys.argv[3:]]
 for landing_day in days:
     match_comics(normaliser, landing_day)
     normaliser.normalise_day(landing_day)
-aggregate_days(market.database, days, batch_windows=5)
+aggregate_days(market.database, days, batch_days=5)
 """
 
 

@@ -336,14 +336,71 @@ def test_killed_between_batches_and_run_again_equals_undisturbed(markets, monkey
     monkeypatch.undo()
     assert normaliser.normalise_day(day("2026-10-31")).problems == ()
     with pytest.raises(Killed):
-        aggregate_days(killed.database, [day("2026-10-31")], on_batch=_die, batch_windows=3)
+        aggregate_days(killed.database, [day("2026-10-31")], on_batch=_die, batch_days=3)
     killed.aggregate("2026-10-31")
     assert killed.digest() == quiet.digest()
+    assert pending(killed) == pending(quiet) == 0
     assert killed.aggregate("2026-10-30", "2026-10-31").periods_written == 0
 
 
 def _die(_):
     raise Killed
+
+
+def pending(market):
+    """How many touched days of groups wait to be aggregated."""
+    return market.rows("SELECT count(*) FROM longbox.touched")[0][0]
+
+
+def test_what_is_pending_does_not_grow_with_the_days_and_a_kill_leaves_the_rest_of_it(market):
+    for number, landing_day in enumerate(["2026-10-28", "2026-10-29", "2026-10-30"]):
+        market.land(landing_day, *random_sales(60, seed=number))
+        market.normalise(landing_day)
+        before = pending(market)
+        with pytest.raises(Killed):
+            aggregate_days(market.database, [day(landing_day)], on_batch=_die, batch_days=1)
+        assert 0 < pending(market) < before
+        market.aggregate(landing_day)
+        assert pending(market) == 0
+    assert recompute_sample(market.database, 50) == []
+
+
+def test_a_landing_day_that_is_aggregated_again_mends_what_was_changed_by_hand(market):
+    market.land("2026-10-30", *random_sales(200))
+    market.run("2026-10-30")
+    undisturbed = market.digest()
+    with market.owner.connection() as connection:
+        connection.execute("DELETE FROM comics.pricing_data_aggregated WHERE period_start > '2026-09-01'")
+        connection.execute("UPDATE comics.pricing_data_aggregated SET sale_count = sale_count + 1")
+        connection.execute(
+            "INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, sale_count, "
+            "volume_usd) SELECT DISTINCT ON (comic_id) comic_id, grade_band, 'day', date_trunc('month', sale_date) "
+            "+ interval '27 days', 1, 1 FROM comics.pricing_data_normalized WHERE NOT is_lot ON CONFLICT DO NOTHING"
+        )
+    assert market.digest() != undisturbed
+    market.aggregate("2026-10-30")
+    assert market.digest() == undisturbed
+
+
+PERCENTILES = """
+WITH sale AS (
+    SELECT comic_id, grade_band, date_trunc('month', sale_date)::date AS period_start, min(price_usd) AS low,
+           max(price_usd) AS high,
+           percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price_usd::float8) AS shares
+    FROM comics.pricing_data_normalized WHERE NOT (is_lot OR is_outlier OR is_cross_listed) GROUP BY 1, 2, 3)
+SELECT count(*), count(*) FILTER (
+           WHERE (p25_usd, median_usd, p75_usd, min_usd, max_usd) IS DISTINCT FROM
+                 (round(shares[1]::numeric, 2), round(shares[2]::numeric, 2), round(shares[3]::numeric, 2), low, high))
+FROM sale JOIN comics.pricing_data_aggregated USING (comic_id, grade_band, period_start) WHERE period_type = 'month'
+"""
+
+
+def test_percentiles_are_those_of_percentile_cont_to_the_cent(market):
+    market.land("2026-10-30", *random_sales(1500))
+    market.run("2026-10-30")
+    ((periods, differing),) = market.rows(PERCENTILES)
+    assert periods > 10
+    assert differing == 0
 
 
 def test_two_runs_of_the_same_and_of_other_days_at_once_end_as_one_after_the_other(markets):
@@ -366,7 +423,7 @@ def _run_small(market, text):
     normaliser = dataclasses.replace(market.normaliser, batch_rows=37)
     match_comics(normaliser, day(text))
     normaliser.normalise_day(day(text))
-    aggregate_days(market.database, [day(text)], batch_windows=7)
+    aggregate_days(market.database, [day(text)], batch_days=7)
 
 
 def test_a_day_that_failed_to_load_is_left_out_named_and_does_not_stop_the_others(market):

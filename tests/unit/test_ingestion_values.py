@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pipelines.ingestion.bulk import bulk_converter
 from pipelines.ingestion.columns import texts
 from pipelines.ingestion.errors import BadValue
-from pipelines.ingestion.values import ColumnFormat, converter
+from pipelines.ingestion.times import ColumnFormat
+from pipelines.ingestion.values import converter
 
 
 def convert(type_name, value, **column):
@@ -187,6 +188,7 @@ COLUMN_TEXTS = st.one_of(
     st.from_regex(r"\A(0|[1-9][0-9]{0,4})\.[0-9]{2}\Z"),
     st.from_regex(r"\A20[0-9]{2}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-5][0-9](Z|\+00:00|)\Z"),
     st.from_regex(r"\A20[0-9]{2}-[01][0-9]-[0-3][0-9]\Z"),
+    st.from_regex(r"\A[0-9]{4}[-:][0-9]{2}-[0-9é]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9/:]{2}[Zz]\Z"),
 )
 
 

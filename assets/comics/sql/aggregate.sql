@@ -1,32 +1,71 @@
--- Aggregating prices: flags within a window, then the periods that touch it. A window is a calendar month of one comic
+-- Aggregating prices: flags within a window, then the periods that changed. A window is a calendar month of one comic
 -- and grade band. All of it runs in one transaction a batch of comics, month by month: the bounds of the month are
 -- constants to the planner, which then reads that month's partition only (and its neighbours', for weeks).
 
--- name: windows_of_days
--- The windows that the landing days touched, by comic. Relies on the primary key of longbox.touched.
-SELECT DISTINCT split_part(group_key, '|', 1)::uuid AS comic_id, split_part(group_key, '|', 2), event_on
+-- name: days_again
+-- Those of the landing days that were here before: asked for again, they are computed again, whatever is pending.
+SELECT landing_day FROM longbox.day_results WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
+
+-- name: pending_days
+-- The sale days of each comic and band that normalising the landing days changed, by comic. Relies on the primary key
+-- of longbox.touched.
+SELECT split_part(group_key, '|', 1)::uuid AS comic_id, split_part(group_key, '|', 2) AS grade_band, event_on
 FROM longbox.touched
 WHERE table_name = %(source)s AND landing_day = ANY(%(days)s)
+GROUP BY group_key, event_on
+ORDER BY comic_id
+
+-- name: all_days
+-- The same, the sale days of every record that landed on the days `again`, and all days that stand in their windows.
+-- Relies on the raw table's index on (load_id) and on the primary keys of the two tables of prices.
+WITH again AS MATERIALIZED (
+    SELECT DISTINCT sale.comic_id, sale.grade_band, sale.sale_date
+    FROM comics.pricing_data_raw AS landed
+    JOIN comics.pricing_data_normalized AS sale USING (key_hash, sale_date)
+    WHERE sale.comic_id IS NOT NULL
+      AND landed.load_id = ANY(ARRAY(SELECT load_id FROM longbox.loads JOIN longbox.feeds USING (feed_id)
+                                     WHERE (system, feed) = ('comics', 'marketplace_sales')
+                                       AND landing_day = ANY(%(again)s)))
+)
+SELECT comic_id, grade_band, event_on
+FROM (SELECT split_part(group_key, '|', 1)::uuid AS comic_id, split_part(group_key, '|', 2) AS grade_band, event_on
+      FROM longbox.touched WHERE table_name = %(source)s AND landing_day = ANY(%(days)s)
+      UNION
+      SELECT comic_id, grade_band, sale_date FROM again
+      UNION
+      SELECT comic_id, grade_band, kept.period_start
+      FROM (SELECT DISTINCT comic_id, grade_band, date_trunc('month', sale_date)::date AS month FROM again) AS window_,
+           LATERAL (SELECT period_start FROM comics.pricing_data_aggregated AS kept
+                    WHERE (kept.comic_id, kept.grade_band, kept.period_type)
+                        = (window_.comic_id, window_.grade_band, 'day')
+                      AND kept.period_start >= month AND kept.period_start < month + interval '1 month'
+                    OFFSET 0) AS kept) AS day
 ORDER BY comic_id
 
 -- name: create_batch
--- The windows of a batch, and its periods as they should be.
--- A number stands for comic and band where rows are joined and sorted: quicker, and the planner estimates a join over
--- one column rightly, where over two it takes thousands of rows for one.
+-- The windows of a batch, their sale days that changed, and the periods of these as they should be (`is_there`: there
+-- are sales). A number stands for comic and band where rows are joined and sorted: quicker, and the planner estimates a
+-- join over one column rightly, where over two it takes thousands of rows for one.
 CREATE TEMP TABLE touched_windows (
     window_id integer NOT NULL, comic_id uuid NOT NULL, grade_band text NOT NULL, month date NOT NULL) ON COMMIT DROP;
+CREATE TEMP TABLE touched_days (window_id integer NOT NULL, sale_date date NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE fresh_periods ON COMMIT DROP AS
-SELECT comic_id, grade_band, period_type, period_start, {columns} FROM comics.pricing_data_aggregated LIMIT 0
+SELECT true AS is_there, comic_id, grade_band, period_type, period_start, {columns}
+FROM comics.pricing_data_aggregated LIMIT 0
 
 -- name: copy_windows
 COPY touched_windows (window_id, comic_id, grade_band, month) FROM STDIN
 
+-- name: copy_days
+COPY touched_days (window_id, sale_date) FROM STDIN
+
 -- name: analyse_windows
 -- Without it the planner takes a handful of windows for thousands, or the reverse.
-ANALYZE touched_windows
+ANALYZE touched_windows, touched_days
 
 -- name: flag_month
--- Cross-listings and outliers of the batch's windows of one month; only rows whose flags differ are written.
+-- Cross-listings and outliers of the batch's windows of one month; only rows whose flags differ are written, and their
+-- days are days that changed.
 --
 -- A sale that several marketplaces report (same comic, grade, currency, price and minute) counts once: of the nth sale
 -- of each marketplace, by record id, the one of the first marketplace by name stays. Names and ids are compared by
@@ -78,24 +117,36 @@ outliers AS (
                WHEN mean_deviation > 0 THEN deviation / (1.253314 * mean_deviation) ELSE 0 END > 3.5
 ),
 changed AS MATERIALIZED (
-    SELECT key_hash, sale_date, is_second, outliers.key_hash IS NOT NULL AS is_far
+    SELECT window_id, key_hash, sale_date, is_second, outliers.key_hash IS NOT NULL AS is_far
     FROM listed LEFT JOIN outliers USING (key_hash, sale_date)
     WHERE is_cross_listed <> is_second OR is_outlier <> (outliers.key_hash IS NOT NULL)
+),
+flagged AS (
+    UPDATE comics.pricing_data_normalized AS sale
+    SET is_cross_listed = changed.is_second, is_outlier = changed.is_far
+    FROM changed
+    WHERE sale.key_hash = changed.key_hash AND sale.sale_date = changed.sale_date
+      AND sale.sale_date >= {month} AND sale.sale_date < {next_month}
+    RETURNING window_id, sale.sale_date
 )
-UPDATE comics.pricing_data_normalized AS sale
-SET is_cross_listed = changed.is_second, is_outlier = changed.is_far
-FROM changed
-WHERE sale.key_hash = changed.key_hash AND sale.sale_date = changed.sale_date
-  AND sale.sale_date >= {month} AND sale.sale_date < {next_month}
+INSERT INTO touched_days (window_id, sale_date) SELECT window_id, sale_date FROM flagged
 
 -- name: compute_month
--- The days and the month of each window, and the weeks (from Monday) that overlap it, from all sales of those periods.
--- In cents, rounded half away from zero; percentiles interpolate (percentile_cont, as numpy's and pandas' default), the
+-- The days that changed in the windows of one month, their weeks (from Monday) and the month, from all sales of those
+-- periods. In cents, rounded half away from zero; percentiles interpolate, as percentile_cont and numpy's and pandas'
+-- default do, over prices sorted once for all groups (a sort a group costs more than the rest of its statistics); the
 -- standard deviation is the sample's. Outliers and second listings are counted, and left out of everything else.
 -- A sale in a neighbouring month is read for its week alone. Parameters: month, next_month, first_monday,
 -- after_last_week.
-INSERT INTO fresh_periods (comic_id, grade_band, period_type, period_start, {columns})
-WITH sales AS MATERIALIZED (
+INSERT INTO fresh_periods (is_there, comic_id, grade_band, period_type, period_start, {columns})
+WITH due AS MATERIALIZED (
+    SELECT DISTINCT window_id, period_type, period_start
+    FROM touched_days,
+         LATERAL (VALUES ('day', sale_date), ('week', date_trunc('week', sale_date)::date), ('month', {month}))
+           AS period (period_type, period_start)
+    WHERE sale_date >= {month} AND sale_date < {next_month}
+),
+sales AS MATERIALIZED (
     SELECT window_id, sale.sale_date, sale.price_usd, sale.is_outlier, sale.is_cross_listed
     FROM touched_windows AS touched
     JOIN comics.pricing_data_normalized AS sale USING (comic_id, grade_band)
@@ -119,58 +170,85 @@ statistics AS (
            count(*) FILTER (WHERE is_outlier)::integer AS outlier_count,
            count(*) FILTER (WHERE is_cross_listed)::integer AS cross_listed_count,
            coalesce(sum(price_usd) FILTER (WHERE is_in), 0) AS volume_usd,
-           min(price_usd) FILTER (WHERE is_in) AS min_usd,
-           percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY price_usd::float8) FILTER (WHERE is_in) AS quartiles,
-           max(price_usd) FILTER (WHERE is_in) AS max_usd,
+           array_agg(price_usd ORDER BY price_usd) FILTER (WHERE is_in) AS prices,
            round(avg(price_usd) FILTER (WHERE is_in), 2) AS mean_usd,
            round(stddev_samp(price_usd) FILTER (WHERE is_in), 2) AS stddev_usd
-    FROM (SELECT *, NOT (is_outlier OR is_cross_listed) AS is_in FROM periods) AS marked
+    FROM (SELECT *, NOT (is_outlier OR is_cross_listed) AS is_in
+          FROM periods JOIN due USING (window_id, period_type, period_start)) AS marked
     GROUP BY window_id, period_type, period_start
 )
-SELECT comic_id, grade_band, period_type, period_start, sale_count, outlier_count, cross_listed_count, volume_usd, min_usd,
-       round(quartiles[1]::numeric, 2), round(quartiles[2]::numeric, 2), round(quartiles[3]::numeric, 2),
-       max_usd, mean_usd, stddev_usd
-FROM statistics JOIN touched_windows USING (window_id)
+SELECT statistics.window_id IS NOT NULL, comic_id, grade_band, period_type, period_start,
+       sale_count, outlier_count, cross_listed_count, volume_usd,
+       prices[1], {p25}, {p50}, {p75}, prices[sale_count], mean_usd, stddev_usd
+FROM due JOIN touched_windows USING (window_id) LEFT JOIN statistics USING (window_id, period_type, period_start)
+ORDER BY window_id, period_type, period_start -- as the primary key lies, for the look-ups and the writes that follow
 
--- name: delete_vanished
--- Periods of the batch's windows of one month in which there is no sale any more. Relies on the primary key.
-DELETE FROM comics.pricing_data_aggregated AS kept USING touched_windows AS touched
-WHERE touched.month = {month}
-  AND kept.comic_id = touched.comic_id AND kept.grade_band = touched.grade_band
-  AND kept.comic_id BETWEEN {first_comic} AND {last_comic}
-  AND (kept.period_type IN ('day', 'month') AND kept.period_start >= {month} AND kept.period_start < {next_month}
-       OR kept.period_type = 'week' AND kept.period_start >= {first_monday} AND kept.period_start < {after_last_week})
-  AND NOT EXISTS (
-      SELECT FROM fresh_periods AS fresh
-      WHERE (fresh.comic_id, fresh.grade_band, fresh.period_type, fresh.period_start)
-          = (kept.comic_id, kept.grade_band, kept.period_type, kept.period_start))
+-- name: percentile
+-- Of `prices`, sorted, by linear interpolation between neighbours, in floats as percentile_cont does it, in cents.
+round((prices[1 + floor({share} * (sale_count - 1))::integer]::float8
+       + ({share} * (sale_count - 1) - floor({share} * (sale_count - 1)))
+         * (prices[1 + ceil({share} * (sale_count - 1))::integer]::float8
+            - prices[1 + floor({share} * (sale_count - 1))::integer]::float8))::numeric, 2)
 
--- name: upsert_changed
--- Periods that are new or differ; the others are not written. Relies on the primary key.
-INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, {columns})
-SELECT fresh.*
-FROM fresh_periods AS fresh
-LEFT JOIN LATERAL (
-    SELECT true AS is_there, {columns} FROM comics.pricing_data_aggregated AS kept
-    WHERE (kept.comic_id, kept.grade_band, kept.period_type, kept.period_start)
-        = (fresh.comic_id, fresh.grade_band, fresh.period_type, fresh.period_start) OFFSET 0
-) AS kept ON true
-WHERE kept.is_there IS NULL OR ({kept_columns}) IS DISTINCT FROM ({fresh_columns})
-ON CONFLICT (comic_id, grade_band, period_type, period_start) DO UPDATE SET {assignments}
+-- name: probe_only
+-- What follows finds each row by its key or place: the planner, who knows nothing of a temporary table's rows, would
+-- scan the whole table of statistics instead. Until the transaction ends, or `plan_freely`.
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off
+
+-- name: write_periods
+-- Deletes the periods in which there is no sale any more, updates those that differ, adds the new ones; the others are
+-- not written. Each is looked up once. The table's lock keeps other writers away. Relies on the primary key.
+WITH compared AS MATERIALIZED (
+    SELECT fresh.*, kept.place, ({kept_columns}) IS DISTINCT FROM ({fresh_columns}) AS is_changed
+    FROM fresh_periods AS fresh
+    LEFT JOIN LATERAL (
+        SELECT ctid AS place, {columns} FROM comics.pricing_data_aggregated AS kept
+        WHERE (kept.comic_id, kept.grade_band, kept.period_type, kept.period_start)
+            = (fresh.comic_id, fresh.grade_band, fresh.period_type, fresh.period_start) OFFSET 0
+    ) AS kept ON true
+),
+vanished AS (
+    DELETE FROM comics.pricing_data_aggregated AS kept USING compared AS fresh
+    WHERE kept.ctid = fresh.place AND NOT fresh.is_there
+    RETURNING 1
+),
+changed AS (
+    UPDATE comics.pricing_data_aggregated AS kept SET {assignments}
+    FROM compared AS fresh WHERE kept.ctid = fresh.place AND fresh.is_there AND fresh.is_changed
+    RETURNING 1
+),
+added AS (
+    INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, {columns})
+    SELECT comic_id, grade_band, period_type, period_start, {columns} FROM compared
+    WHERE place IS NULL AND is_there
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM changed) + (SELECT count(*) FROM added), (SELECT count(*) FROM vanished)
+
+-- name: hash_only
+-- What follows joins two large sets of which the planner thinks that one is small: rows that have just come.
+SET LOCAL enable_nestloop = off
+
+-- name: plan_freely
+SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL enable_nestloop = on
 
 -- name: clear_fresh
 TRUNCATE fresh_periods
 
--- name: refresh_view
--- Readers go on while it runs. Relies on the view's unique index.
-REFRESH MATERIALIZED VIEW CONCURRENTLY {view}
-
--- name: count_view
-SELECT count(*) FROM {view}
+-- name: forget_touched
+-- What this batch has taken in, in its own transaction: a change that commits later is noted anew, since normalising
+-- waits for the lock of its table. Relies on the primary key.
+WITH taken_in AS MATERIALIZED (
+    SELECT DISTINCT comic_id || '|' || grade_band AS group_key, sale_date
+    FROM touched_days JOIN touched_windows USING (window_id)
+)
+DELETE FROM longbox.touched AS pending USING taken_in
+WHERE pending.table_name = %(source)s AND pending.landing_day = ANY(%(days)s)
+  AND pending.group_key = taken_in.group_key AND pending.event_on = taken_in.sale_date
 
 -- name: windows_by_day
 -- How many windows each landing day touched, for its account.
-SELECT landing_day, count(*) FROM longbox.touched
+SELECT landing_day, count(DISTINCT (group_key, date_trunc('month', event_on))) FROM longbox.touched
 WHERE table_name = %(source)s AND landing_day = ANY(%(days)s) GROUP BY landing_day
 
 -- name: comics_from

@@ -72,17 +72,42 @@ SELECT file_name, change FROM longbox.loads JOIN longbox.feeds USING (feed_id),
 WHERE (system, feed) = (%(system)s, %(feed)s) AND landing_day = %(landing_day)s
 ORDER BY file_name COLLATE "C", load_id
 
--- name: probe_registry
--- Which of the chunk's keys the registry has, by position from 1: one probe of its primary key a row (see find_known).
-SELECT p.position
-FROM unnest(%(keys)s::text::uuid[]) WITH ORDINALITY AS p (key_hash, position),
-     LATERAL (SELECT FROM longbox.record_keys WHERE feed_id = %(feed_id)s AND key_hash = p.key_hash LIMIT 1) k
+-- name: probe_by_index
+-- Within a load the planner has no statistics of what was just written, and would scan the registry for a chunk's keys.
+SELECT set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+
+-- name: plan_as_before
+SELECT set_config(name, setting, true)
+FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'enable_mergejoin'],
+            %(settings)s::text[]) AS before (name, setting)
+
+-- name: plan_now
+SELECT ARRAY[current_setting('enable_seqscan'), current_setting('enable_bitmapscan'),
+             current_setting('enable_hashjoin'), current_setting('enable_mergejoin')]
+
+-- name: known_versions
+-- The versions that the registry has of a chunk's keys (sorted), 32 bytes each: key and content. One walk through its
+-- primary key, which a sorted array enters once for each page and not once for each key.
+SELECT string_agg(uuid_send(key_hash) || uuid_send(content_hash), ''::bytea)
+FROM longbox.record_keys WHERE feed_id = %(feed_id)s AND key_hash = ANY (%(keys)b::uuid[])
+
+-- name: land_known_again
+-- As land_again, of versions that are the only ones of their records: no other can win or lose by it.
+UPDATE longbox.record_keys k
+SET landed_on = %(landing_day)s, load_id = %(load_id)s, ordinal = r.ordinal
+FROM unnest(%(keys)b::uuid[], %(contents)b::uuid[], %(ordinals)b::bigint[]) AS r (key_hash, content_hash, ordinal)
+WHERE k.feed_id = %(feed_id)s AND k.key_hash = r.key_hash AND k.content_hash = r.content_hash
+  AND (%(landing_day)s, %(file_name)s::text COLLATE "C", %(load_id)s, r.ordinal)
+    > (k.landed_on, (SELECT l.file_name COLLATE "C" FROM longbox.loads l WHERE l.load_id = k.load_id), k.load_id,
+       k.ordinal)
 
 -- name: copy_new_rows
 COPY {table} ({columns}, key_hash, content_hash, landing_day, load_id, line) FROM STDIN
 
 -- name: copy_new_keys
-COPY longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal) FROM STDIN
+COPY longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal)
+FROM STDIN (FORMAT binary)
 
 -- name: drop_staging
 -- A second writer in one transaction (a replay of two kinds of rows) begins afresh.
@@ -126,11 +151,15 @@ WHERE r.ordinal BETWEEN %(first)s AND %(last)s
 ORDER BY r.key_hash, r.content_hash
 
 -- name: insert_new
+-- Into the table, or into a partition that the file is filling: the rows whose event lies inside the given spans, or
+-- outside of all of them.
 INSERT INTO {table} ({columns}, key_hash, content_hash, landing_day, load_id, line)
 SELECT {values}, r.key_hash, r.content_hash, %(landing_day)s, %(load_id)s, r.line
 FROM ingest_rows r
 WHERE r.ordinal BETWEEN %(first)s AND %(last)s AND NOT r.is_tombstone
   AND NOT EXISTS (SELECT FROM ingest_known k WHERE k.ordinal = r.ordinal AND k.is_same)
+  AND %(is_inside)s = EXISTS (SELECT FROM unnest(%(lowers)s::date[], %(uppers)s::date[]) AS span (lower, upper)
+                              WHERE r.event_on >= span.lower AND r.event_on < span.upper)
 
 -- name: insert_tombstones
 -- Deletions that are new. They have no row in the table: they may lack its required columns.

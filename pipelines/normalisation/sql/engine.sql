@@ -40,8 +40,8 @@ CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LI
 CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
                                   reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_absent (key_hash uuid NOT NULL, content_hash uuid NOT NULL) ON COMMIT DROP;
-CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL, is_same boolean NOT NULL)
-  ON COMMIT DROP;
+CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL, is_there boolean NOT NULL,
+                                 is_same boolean NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_gone (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP
 
 -- name: copy_landed
@@ -63,14 +63,19 @@ FROM (SELECT DISTINCT key_hash FROM batch_landed) AS key,
      LATERAL (SELECT content_hash, event_on, is_current, is_tombstone FROM longbox.record_keys
               WHERE feed_id = %(feed_id)s AND key_hash = key.key_hash OFFSET 0) AS version
 
+-- name: event_days
+-- The days that the batch's versions are of.
+SELECT DISTINCT event_on FROM batch_versions
+
 -- name: current_rows
 -- The winning version of each key with its raw columns; `is_here` is null when the raw row is no longer in PostgreSQL
--- (its month is in the archive). Relies on the raw table's index on (key_hash); partitions are pruned by {placed}.
-SELECT version.key_hash, version.content_hash, version.event_on, raw.is_here, {reads}
+-- (its month is in the archive). Relies on the raw table's index on (key_hash); partitions are pruned by {raw_within}
+-- when it is planned and by {placed} when it runs. The hashes as text: they only go back to the server.
+SELECT version.key_hash::text, version.content_hash::text, version.event_on, raw.is_here, {reads}
 FROM batch_versions AS version
 LEFT JOIN LATERAL (
     SELECT true AS is_here, source.* FROM {raw} AS source
-    WHERE key_hash = version.key_hash AND content_hash = version.content_hash AND {placed} LIMIT 1
+    WHERE key_hash = version.key_hash AND content_hash = version.content_hash AND {placed} AND {raw_within} LIMIT 1
 ) AS raw ON true
 WHERE version.is_current AND NOT version.is_tombstone
 
@@ -79,15 +84,15 @@ WHERE version.is_current AND NOT version.is_tombstone
 INSERT INTO batch_absent (key_hash, content_hash) SELECT unnest(%(keys)s::uuid[]), unnest(%(contents)s::uuid[])
 
 -- name: find_changed
--- Rows that are new or differ from what stands; `is_same`: in nothing but the version of the rules that made them.
--- Relies on the target's primary key (key_hash, {time}).
-INSERT INTO batch_changed (key_hash, event_on, is_same)
-SELECT fresh.key_hash, fresh.{time},
+-- Rows that are new or differ from what stands (`is_there`); `is_same`: in nothing but the version of the rules that
+-- made them. Relies on the target's primary key (key_hash, {time}).
+INSERT INTO batch_changed (key_hash, event_on, is_there, is_same)
+SELECT fresh.key_hash, fresh.{time}, kept.is_there IS NOT NULL,
        kept.is_there IS NOT NULL AND ({kept_content}) IS NOT DISTINCT FROM ({fresh_content})
 FROM batch_rows AS fresh
 LEFT JOIN LATERAL (
     SELECT true AS is_there, {columns} FROM {target} AS kept
-    WHERE kept.key_hash = fresh.key_hash AND kept.{time} = fresh.{time} OFFSET 0
+    WHERE kept.key_hash = fresh.key_hash AND kept.{time} = fresh.{time} AND {within} OFFSET 0
 ) AS kept ON true
 WHERE kept.is_there IS NULL OR ({kept_columns}) IS DISTINCT FROM ({fresh_columns})
 
@@ -97,21 +102,22 @@ INSERT INTO batch_gone (key_hash, event_on)
 SELECT version.key_hash, version.event_on
 FROM (SELECT DISTINCT key_hash, event_on FROM batch_versions) AS version,
      LATERAL (SELECT kept.content_hash FROM {target} AS kept
-              WHERE kept.key_hash = version.key_hash AND kept.{time} = version.event_on OFFSET 0) AS kept
+              WHERE kept.key_hash = version.key_hash AND kept.{time} = version.event_on AND {within} OFFSET 0) AS kept
 WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
                   WHERE fresh.key_hash = version.key_hash AND fresh.{time} = version.event_on)
   AND NOT EXISTS (SELECT FROM batch_absent AS absent
                   WHERE absent.key_hash = version.key_hash AND absent.content_hash = kept.content_hash)
 
 -- name: touch_groups
--- Remember which groups of which months the landing day changed, by the rows as they were and as they will be.
+-- Remember which groups of which days the landing day changed, by the rows as they were and as they will be. Whoever
+-- recomputes them deletes what it has taken in.
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
-SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), date_trunc('month', row.{time})::date
+SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), row.{time}
 FROM (
     SELECT kept.* FROM (TABLE batch_gone UNION ALL
-                        SELECT key_hash, event_on FROM batch_changed WHERE NOT is_same) AS change,
+                        SELECT key_hash, event_on FROM batch_changed WHERE is_there AND NOT is_same) AS change,
          LATERAL (SELECT {time}, {groups} FROM {target} AS kept
-                  WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on OFFSET 0) AS kept
+                  WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on AND {within} OFFSET 0) AS kept
     UNION ALL
     SELECT fresh.{time}, {fresh_groups}
     FROM batch_rows AS fresh JOIN batch_changed AS change
@@ -122,24 +128,33 @@ ON CONFLICT DO NOTHING
 
 -- name: delete_gone
 DELETE FROM {target} AS kept USING batch_gone AS gone
-WHERE kept.key_hash = gone.key_hash AND kept.{time} = gone.event_on
+WHERE kept.key_hash = gone.key_hash AND kept.{time} = gone.event_on AND {within}
+
+-- name: count_changed
+-- Rows that are new, that differ, and that only say by which rules they were made.
+SELECT count(*) FILTER (WHERE NOT is_there), count(*) FILTER (WHERE is_there AND NOT is_same),
+       count(*) FILTER (WHERE is_same) FROM batch_changed
+
+-- name: insert_new
+-- The target's lock keeps other writers away: a row that is there after all stops the batch.
+INSERT INTO {target} ({columns})
+SELECT {fresh_columns} FROM batch_rows AS fresh
+JOIN batch_changed AS change
+  ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_there
 
 -- name: upsert_changed
 -- Only rows that differ are written; columns that a later stage sets start from their default again.
 INSERT INTO {target} ({columns})
 SELECT {fresh_columns} FROM batch_rows AS fresh
 JOIN batch_changed AS change
-  ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
+  ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND change.is_there AND NOT change.is_same
 ON CONFLICT (key_hash, {time}) DO UPDATE SET {assignments}
-
--- name: count_same
-SELECT count(*) FROM batch_changed WHERE is_same
 
 -- name: stamp_rules
 -- Rows that today's rules make as they stand: they only say so. Nothing of a later stage is touched.
 UPDATE {target} AS kept SET rule_version = %(rule_version)s
 FROM batch_changed AS change
-WHERE change.is_same AND kept.key_hash = change.key_hash AND kept.{time} = change.event_on
+WHERE change.is_same AND kept.key_hash = change.key_hash AND kept.{time} = change.event_on AND {within}
 
 -- name: clear_rejections
 -- Rejections of the batch's keys that no longer hold, or hold otherwise.
@@ -171,7 +186,7 @@ LEFT JOIN batch_versions AS version
 LEFT JOIN LATERAL (
     SELECT true AS is_there FROM {target} AS kept
     WHERE kept.key_hash = landed.key_hash AND kept.{time} = version.event_on
-      AND kept.content_hash = landed.content_hash OFFSET 0
+      AND kept.content_hash = landed.content_hash AND {within} OFFSET 0
 ) AS kept ON version.is_current
 LEFT JOIN LATERAL (
     SELECT true AS is_there FROM longbox.rejections AS rejected

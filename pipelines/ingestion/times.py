@@ -1,0 +1,127 @@
+"""Landed days and moments as PostgreSQL's canonical text, moments in UTC; stricter than PostgreSQL (`values`)."""
+
+import datetime as dt
+import functools
+import re
+import zoneinfo
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.ingestion.errors import BadValue, shown
+from pipelines.ingestion.numbers import decimal_of
+
+_DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]00:00(?::00(?:\.0*)?)?)?")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
+
+
+@dataclass(frozen=True)
+class ColumnFormat:
+    """How a feed writes a column: its strptime format (or epoch_seconds, epoch_milliseconds) and its time zone."""
+
+    format: str | None = None
+    time_zone: str = "UTC"
+
+
+def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
+    """The converter of `base`: date, or timestamp with or without time zone."""
+    zone = dt.UTC if column.time_zone == "UTC" else zoneinfo.ZoneInfo(column.time_zone)
+    parse: Callable[[Any], dt.datetime]
+    if column.format in ("epoch_seconds", "epoch_milliseconds"):
+        parse = functools.partial(_from_epoch, 1000 if column.format == "epoch_milliseconds" else 1)
+    elif column.format is not None:
+        parse = functools.partial(
+            _from_format,
+            column.format,
+            "not_a_date" if base == "date" else "not_a_time",
+        )
+    elif base == "date":
+        return _date
+    else:
+        parse = _from_iso
+    if base == "date":
+        return lambda value: parse(value).date().isoformat()
+    if base == "timestamp without time zone":
+        return lambda value: _naive(parse(value)).isoformat()
+    return lambda value: _in_utc(parse(value), zone).isoformat()
+
+
+@functools.lru_cache(maxsize=65536)
+def _date_of_text(text: str) -> str:
+    match = _DATE.fullmatch(text.strip())
+    try:
+        if match is not None:
+            return dt.date.fromisoformat(match[1]).isoformat()
+        reason = "write YYYY-MM-DD, or declare the feed's format under `formats`"
+    except ValueError as error:
+        reason = str(error)
+    raise BadValue("not_a_date", f"{shown(text)} is not a date", reason)
+
+
+def _date(value: Any) -> str:
+    if isinstance(value, str):
+        return _date_of_text(value)
+    if isinstance(value, dt.datetime) and value.time() == dt.time():
+        return value.date().isoformat()
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        return value.isoformat()
+    raise BadValue("not_a_date", f"{shown(value)} is not a date", "write YYYY-MM-DD")
+
+
+def _from_iso(value: Any) -> dt.datetime:
+    if isinstance(value, dt.datetime):
+        return value
+    if isinstance(value, dt.date):
+        return dt.datetime(value.year, value.month, value.day)
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        if _TIME.fullmatch(text):
+            return dt.datetime.fromisoformat(text)
+        reason = "write YYYY-MM-DDTHH:MM:SS with Z or an offset, or declare the feed's format under `formats`"
+    except ValueError as error:
+        reason = str(error)
+    raise BadValue("not_a_time", f"{shown(value)} is not a time", reason)
+
+
+def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
+    if isinstance(value, dt.date):
+        return _from_iso(value)
+    try:
+        return dt.datetime.strptime(str(value).strip(), form)
+    except ValueError as error:
+        raise BadValue(fault, f"{shown(value)} does not match {form!r}", str(error)) from None
+
+
+def _from_epoch(per_second: int, value: Any) -> dt.datetime:
+    try:
+        microseconds = int(decimal_of(value) * 1_000_000 / per_second)
+        return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
+    except OverflowError:
+        raise BadValue(
+            "out_of_range",
+            f"{shown(value)} is no time of this calendar",
+            "check the unit",
+        ) from None
+
+
+def _in_utc(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    """`moment` in UTC. A naive one is in `zone`; an ambiguous one (clocks set back) is the earlier of the two."""
+    try:
+        if moment.tzinfo is not None:
+            return moment.astimezone(dt.UTC)
+        if zone is dt.UTC:
+            return moment.replace(tzinfo=dt.UTC)
+        in_utc = moment.replace(tzinfo=zone).astimezone(dt.UTC)
+        if in_utc.astimezone(zone).replace(tzinfo=None) == moment:
+            return in_utc
+    except OverflowError:
+        raise BadValue("out_of_range", f"{moment} is no time of this calendar", "check the year") from None
+    raise BadValue(
+        "not_a_time",
+        f"{moment} does not exist in {zone}: clocks were set forward",
+        "write an offset",
+    )
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    return moment if moment.tzinfo is None else _in_utc(moment, dt.UTC).replace(tzinfo=None)
