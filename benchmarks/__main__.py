@@ -1,6 +1,6 @@
 """All parts of the benchmarks, one after the other: `make bench`.
 
-python -m benchmarks        ROWS= REPEAT= ONLY="pipeline,queries" ONLY="pipeline:landing day" ONLY="clean,files" PEERS=1
+python -m benchmarks        ROWS= GB= REPEAT= ONLY="pipeline,queries" ONLY="pipeline:landing day" ONLY="clean" PEERS=1
 
 `ONLY` names parts, cases of a part behind a colon, or cases of loading. The figures decide nothing: the exit code is 0
 unless a part could not be measured.
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-PARTS = ("ingestion", "pipeline", "queries", "peers")
+PARTS = ("ingestion", "pipeline", "queries", "backup", "peers")
 _ON = ("1", "true", "yes")
 
 

@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ def in_turns(repeats: int, cases: dict[str, Callable[[], dict[str, Any]]]) -> di
 class Cpu:
     """The processor seconds that this process and a PostgreSQL server have used: work, however busy the machine.
 
-    `server_pid` is the server's first process; what its ended children used is in its own account.
+    `server_pid` is the server's first process; what ended children of either used is in its account.
     """
 
     def __init__(self, server_pid: int) -> None:
@@ -130,7 +129,8 @@ class Cpu:
 
     def seconds(self) -> float:
         """Of both, so far."""
-        return time.process_time() + self.server_seconds()
+        this = os.times()
+        return this.user + this.system + this.children_user + this.children_system + self.server_seconds()
 
     def server_seconds(self) -> float:
         """Of the server, so far."""
@@ -145,9 +145,16 @@ class Cpu:
 
 def peak_mib() -> float:
     """The peak memory of this process and of those that it waited for, in MiB."""
-    unit = 1024 if sys.platform != "darwin" else 1024**2
-    usages = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usages) / unit
+    return own_peak_mib() + _peak_mib(resource.RUSAGE_CHILDREN)
+
+
+def own_peak_mib() -> float:
+    """The peak memory of this process alone, in MiB."""
+    return _peak_mib(resource.RUSAGE_SELF)
+
+
+def _peak_mib(who: int) -> float:
+    return resource.getrusage(who).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def chosen(cases: dict[str, Case]) -> dict[str, Case]:

@@ -106,11 +106,16 @@ def verify(
     ] = None,
     system: System = None,
 ) -> None:
-    """Read everything back, from the store and each copy; name what is damaged or missing (exit code 1)."""
+    """Read everything back, from the store and each copy; name what is damaged or missing (exit code 1).
+
+    What the ledger names has to be there too, where the platform's database can be asked.
+    """
     from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
-    reports = open_stored_source(Settings.load(), system).read_back(backup_id)
+    settings = Settings.load()
+    source = open_stored_source(settings, system)
+    reports = source.read_back(backup_id, {} if backup_id else _named_by_ledger(settings, source))
     for report in reports:
         for fault in report.faults:
             typer.echo(f"{report.store}: {fault}")
@@ -121,6 +126,17 @@ def verify(
         typer.echo(f"{report.store}: {count}: {len(report.faults) or 'no'} fault(s)")
     if not all(report.is_sound for report in reports):
         raise typer.Exit(1)
+
+
+def _named_by_ledger(settings: "Settings", source: "BackupSource") -> dict[str, str]:
+    from pipelines.backup.routine import named_by_ledger
+    from resources.errors import LongboxError
+
+    try:
+        return named_by_ledger(settings, source)
+    except LongboxError as error:
+        typer.echo(f"the ledger was not asked what has to be there: {error}", err=True)
+        return {}
 
 
 @commands.command("copy")

@@ -74,7 +74,12 @@ def status(
     typer.echo(f"slot: {slot}; the server keeps {found.slot.retained_bytes:,} bytes for it")
     if found.spool_bytes is not None:
         typer.echo(f"spool: {found.spool_bytes:,} bytes")
+    is_behind = False
+    for copy in found.copies:
+        behind = copy.age_seconds(found.at)
+        is_behind = is_behind or behind is None or behind > RPO.total_seconds()
+        typer.echo(f"copy {copy.store}: {copy.fault if behind is None else f'leads to {behind:.0f} s ago'}")
     for gap in found.gaps:
         typer.echo(f"gap: {gap}{'' if gap in found.open_gaps else ' (a later backup bridges it)'}")
-    if found.open_gaps or not is_alive or age is None or age > RPO.total_seconds():
+    if found.open_gaps or is_behind or not is_alive or age is None or age > RPO.total_seconds():
         raise typer.Exit(1)

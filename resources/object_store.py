@@ -157,13 +157,20 @@ class ObjectStore:
             for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
         except FileNotFoundError as error:
-            raise ObjectMissingError(
-                f"object {path} is not in {self.url}: it was deleted or never landed; land it again"
-            ) from error
+            raise self._missing(path) from error
         except BaseError as error:
             raise self._translated(error, "read", path) from error
 
-    def put(self, path: str, data: bytes | bytearray | Path) -> None:
+    def fetch(self, path: str) -> memoryview:
+        """The whole object in memory, without a copy of it on the way. For objects of a known, small size."""
+        try:
+            return memoryview(obstore.get(self._store, path).bytes())
+        except FileNotFoundError as error:
+            raise self._missing(path) from error
+        except BaseError as error:
+            raise self._translated(error, "read", path) from error
+
+    def put(self, path: str, data: bytes | bytearray | memoryview | Path) -> None:
         """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
         try:
             obstore.put(self._store, path, data)
@@ -192,6 +199,11 @@ class ObjectStore:
             return
         except BaseError as error:
             raise self._translated(error, "delete", path) from error
+
+    def _missing(self, path: str) -> ObjectMissingError:
+        return ObjectMissingError(
+            f"object {path} is not in {self.url}: it was deleted or never landed; land it again"
+        )
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
         message = f"the object store {self.url} could not {act} {path!r}: {_first_line(error)}"

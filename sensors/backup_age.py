@@ -1,8 +1,9 @@
 """`backup_age_sensor`: what is overdue about backups is told to the notifier, once a cause.
 
-Causes: the newest restorable moment against the RPO, the age of the last full backup, of the last drill that
-succeeded, and that there is no backup at all. The cursor holds the causes that were told and last: each is told again
-only after it was gone. https://docs.dagster.io/guides/automate/sensors
+Causes: the newest restorable moment against the RPO (of each copy store too), the age of the last full backup, of the
+last drill that succeeded, that there is no backup at all, and a WAL slot beyond its bound that no receiver reads: for
+that it also launches `backup_full`, which gives the slot up first. The cursor holds the causes that were told and last:
+each is told again only after it was gone. https://docs.dagster.io/guides/automate/sensors
 """
 
 import datetime as dt
@@ -10,9 +11,11 @@ import json
 
 import dagster as dg
 
-from resources.errors import UserError
+from resources.errors import LongboxError, UserError
 from resources.notifier import Alert, Notifier
-from resources.settings import Settings
+from resources.settings import BACKUP_ENGINES, Settings
+
+BACKUP = "backup_full"
 
 
 def backup_age_sensor() -> dg.SensorDefinition:
@@ -20,6 +23,7 @@ def backup_age_sensor() -> dg.SensorDefinition:
 
     @dg.sensor(
         name="backup_age_sensor",
+        job_name=BACKUP,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description="Tells overdue backups, WAL and drills to the console and LONGBOX_ALERT_URLS, once a cause.",
@@ -36,12 +40,29 @@ def backup_age_sensor() -> dg.SensorDefinition:
             problems = readiness(open_stored_source(settings), dt.datetime.now(dt.UTC)).problems()
         except UserError as error:
             problems = {"none": str(error)}
+        slot = _slot_to_give_up(settings)
+        if slot:
+            problems["slot"] = f"{slot}; it is given up, and a full backup is launched"
         for cause in sorted(problems.keys() - read_cursor(context.cursor)):
             notifier.send(Alert(f"backup_age:{cause}", "backups are overdue", problems[cause]))
+        told = json.dumps(sorted(problems))
+        if slot and "slot" not in read_cursor(context.cursor):
+            return dg.SensorResult(run_requests=[dg.RunRequest(tags={"longbox/cause": "slot"})], cursor=told)
         said = "; ".join(problems.values()) or "backups, WAL and drills are as young as they have to be"
-        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=json.dumps(sorted(problems)))
+        return dg.SensorResult(skip_reason=dg.SkipReason(said), cursor=told)
 
     return sensor
+
+
+def _slot_to_give_up(settings: Settings) -> str:
+    from pipelines.backup.slot_guard import slot_to_give_up
+
+    if settings.backup_engine != BACKUP_ENGINES[0]:
+        return ""  # the slot is the default engine's
+    try:
+        return slot_to_give_up(settings)
+    except LongboxError:
+        return ""  # a server that is away shows as an old restorable moment
 
 
 def read_cursor(text: str | None) -> set[str]:

@@ -75,6 +75,10 @@ def _described(found: "WalState") -> dict[str, Any]:
         described["lag_bytes"] = found.lag_bytes
     if found.spool_bytes is not None:
         described["spool_bytes"] = found.spool_bytes
+    for number, copy in enumerate(found.copies, start=1):
+        described[f"copy_{number}"] = copy.fault or copy.store
+        if (age := copy.age_seconds(found.at)) is not None:
+            described[f"copy_{number}_age_seconds"] = age
     return described
 
 

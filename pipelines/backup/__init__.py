@@ -18,6 +18,9 @@ Files (who imports what runs downwards):
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
     receiver   keeps pg_receivewal running into the spool; bounds of spool and slot
     shipper    from the spool into the store; deletes what is proved there; finds gaps
+    mirror     WAL from the store to one copy store as it comes, by the receiver; base backups are `copies`'
+    slot_guard the bound of the slot while no receiver runs: the next backup gives it up
+    reach      how far each copy store leads by itself
     slot       the server's side: replication slot, position, lock of the one receiver
     spool      WAL on the receiver's disk
     ledger     entries of `longbox.ledger` and whether its chain is whole

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import format_lsn
-from pipelines.backup.sealed import Opener, SealedReader
+from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import (
     Inventory,
     WalArchive,
@@ -53,13 +53,13 @@ def until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) ->
     if name is None:
         return None
     try:
-        data = archive.repository.read_sealed(name)
+        sealed = archive.repository.read_sealed(name)
     except DamagedError:
         name = archive.replaced_by(name)
         if name is None:
             raise
-        data = archive.repository.read_sealed(name)
-    said = SealedReader(name, [data]).header.meta.get("until")
+        sealed = archive.repository.read_sealed(name)
+    said = sealed.header.meta.get("until")
     archive.untils[timeline, end] = dt.datetime.fromisoformat(said) if said else None
     return archive.untils[timeline, end]
 

@@ -12,7 +12,7 @@ from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import read_checked_json
 from pipelines.backup.repository import Repository, check_sealed
-from pipelines.backup.wal import parse_kept
+from pipelines.backup.wal import parse_covered, parse_kept
 from resources.errors import LongboxError
 
 _OWN = (f"{layout.LEASES}/", f"{layout.VERIFICATIONS}/")  # each store's own
@@ -55,6 +55,8 @@ def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> C
                 continue
             if name == layout.KEPT and _is_sound(target, name):
                 continue  # each store expires by itself
+            if name == layout.COVERED and covered and _covers_more(target, covered):
+                continue  # the receiver brought later WAL meanwhile
             _hold(target, name, there)
             data = covered if name == layout.COVERED and covered else None
             size = _bring_one(source, target, name, name in there, data)
@@ -99,6 +101,11 @@ def _covered(source: Repository) -> bytes | None:
     return None
 
 
+def _covers_more(target: Repository, covered: bytes) -> bool:
+    said = _covered(target)
+    return said is not None and parse_covered(said).at > parse_covered(covered).at
+
+
 def _is_sound(target: Repository, name: str) -> bool:
     with contextlib.suppress(DamagedError):
         return bool(target.read(name, lambda data: check_object(name, data)))
@@ -107,7 +114,7 @@ def _is_sound(target: Repository, name: str) -> bool:
 
 def _has(target: Repository, name: str, data: bytes) -> bool:
     try:
-        return b"".join(target.store.read(target.path(name))) == data
+        return target.store.fetch(target.path(name)) == data
     except LongboxError:
         return False
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipelines.backup.coverage import Coverage
     from pipelines.backup.expiry import ExpiryResult, Policy
     from pipelines.backup.ledger import Ledger
+    from pipelines.backup.reach import CopyReach
     from pipelines.backup.repository import Repository
     from pipelines.backup.restore import RestoreResult
     from pipelines.backup.verify import RepositoryReport
@@ -105,6 +106,9 @@ class BackupSource(Protocol):
 
     def window(self) -> Window | None:
         """First and newest restorable moment, None without a backup."""
+
+    def copies(self) -> "tuple[CopyReach, ...]":
+        """How far each copy store leads by itself; nothing where copies are not ours."""
 
     def verify(self, backup_id: str) -> Verification:
         """Read a backup and what it builds on back, and keep the result. Raises `EngineCannotError`."""

@@ -37,6 +37,7 @@ from pipelines.backup.model import (
     checked_json,
     read_checked_json,
 )
+from pipelines.backup.reach import CopyReach
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult
 from pipelines.backup.verify import RepositoryReport
@@ -208,6 +209,10 @@ class ExternalEngine:
         """From the oldest to the newest snapshot; nothing between them counts."""
         sound = self.catalogue().sound
         return Window(sound[0].ended_at, sound[-1].ended_at, False) if sound else None
+
+    def copies(self) -> tuple[CopyReach, ...]:
+        """None: copies are the provider's."""
+        return ()
 
     def verify(self, backup_id: str) -> Verification:
         """Refused: raises `EngineCannotError`."""

@@ -44,6 +44,7 @@ from pipelines.backup.pgbackrest_said import (
     read_info,
     read_verify,
 )
+from pipelines.backup.reach import CopyReach
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult
 from pipelines.backup.verify import Fault, RepositoryReport, verify_small
@@ -168,6 +169,10 @@ class PgBackRestEngine:
                 break
             first = min(first, one.ended_at)
         return Window(first, reach.at, True)
+
+    def copies(self) -> tuple[CopyReach, ...]:
+        """None: pgBackRest has repositories of its own for that."""
+        return ()
 
     def verify(self, backup_id: str) -> Verification:
         """Have pgBackRest read its repository back, look for the backup's WAL, and keep the result."""

@@ -30,9 +30,7 @@ from pipelines.backup.model import BackupRecord, Kind, StoredObject, parse_lsn
 from pipelines.backup.repository import Records, Repository
 from pipelines.backup.sealed import (
     Opener,
-    SealedReader,
     Sealer,
-    chunks_of,
     recovery_lock,
     state_lock,
 )
@@ -149,9 +147,8 @@ class PostgresEngine(StoredBackups):
         assert base.manifest is not None
         with tempfile.NamedTemporaryFile(prefix="longbox-manifest-") as file:
             try:
-                data = self.repository.read_sealed(base.manifest.name, base.manifest)
-                reader = SealedReader(base.manifest.name, chunks_of(data))
-                for piece in reader.plain(Opener(server=self._keys).key_of(reader.header)):
+                sealed = self.repository.read_sealed(base.manifest.name, base.manifest)
+                for piece in sealed.plain(Opener(server=self._keys).key_of(sealed.header)):
                     file.write(piece)
             except (DamagedError, WrongKeyError) as error:
                 raise BaseUnusableError(f"nothing can be built on {base.backup_id}: {error}") from error

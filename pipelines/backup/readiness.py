@@ -8,6 +8,7 @@ from pipelines.backup.drill import DrillResult, drill_results
 from pipelines.backup.engine import BackupSource
 from pipelines.backup.model import Window
 from pipelines.backup.protection import Protection
+from pipelines.backup.reach import CopyReach
 
 RPO = dt.timedelta(minutes=15)
 RTO = dt.timedelta(minutes=5)
@@ -28,6 +29,7 @@ class Readiness:
     last_drill: DrillResult | None
     protections: tuple[Protection, ...] = ()
     limits: tuple[str, ...] = ()
+    copies: tuple[CopyReach, ...] = ()
 
     def problems(self) -> dict[str, str]:
         """What is overdue, by cause; empty when all is well."""
@@ -39,6 +41,13 @@ class Readiness:
                 f"the newest restorable moment is {_ago(self.now - self.window.until)} old, the goal is {_ago(RPO)}: "
                 "see whether the WAL receiver runs and whether backups fail"
             )
+        for copy in self.copies:
+            age = copy.age_seconds(self.now)
+            if age is None or age > RPO.total_seconds():
+                reason = f"leads to {_ago(dt.timedelta(seconds=age))} ago" if age is not None else copy.fault
+                found[f"copy:{copy.store}"] = (
+                    f"the copy in {copy.store} {reason}, the goal is {_ago(RPO)}: see what the WAL receiver says of it"
+                )
         if self.last_full is None or self.now - self.last_full > LONGEST_WITHOUT_FULL:
             old = f"is {_ago(self.now - self.last_full)} old" if self.last_full else "does not exist"
             found["full"] = f"the last full backup {old}; run the job backup_full"
@@ -61,6 +70,13 @@ class Readiness:
             f"| From when | {self.window.first:%Y-%m-%d %H:%M:%S} UTC |",
             f"| To when | {self.window.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - self.window.until)} ago |",
         ]
+        for copy in self.copies:
+            until = (
+                f"{copy.until:%Y-%m-%d %H:%M:%S} UTC, {_ago(self.now - copy.until)} ago"
+                if copy.until
+                else copy.fault
+            )
+            lines.append(f"| To when, from the copy {copy.store} alone | {until} |")
         if self.last_proof is None:
             lines.append("| Proved when | **never** |")
         else:
@@ -92,6 +108,7 @@ def readiness(source: BackupSource, now: dt.datetime, protections: Iterable[Prot
         drills[-1] if drills else None,
         tuple(protections),
         source.limits,
+        source.copies(),
     )
 
 

@@ -11,18 +11,23 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification
-from pipelines.backup.sealed import check_digest
-from resources.errors import LongboxError, ObjectMissingError, UserError
+from pipelines.backup.sealed import Buffer, SealedObject
+from resources.errors import LongboxError, ObjectMissingError, ObjectStoreUnavailableError, UserError
 from resources.object_store import ObjectInfo, ObjectStore
 
 LEASE_SECONDS = 30.0
+_AWAY_SECONDS = 60.0
 SWEEP_AFTER = dt.timedelta(minutes=15)  # thirty missed renewals: the holder is gone, not slow
+
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Repository:
     ) -> None:
         self.store, self.copies = store, tuple(copies)
         self.system_identifier = system_identifier
+        self._away_until: dict[str, float] = {}  # copies that could not be listed, asked again later
 
     @property
     def stores(self) -> tuple[ObjectStore, ...]:
@@ -83,13 +89,24 @@ class Repository:
             yield ObjectInfo(name, info.size_bytes, info.e_tag, info.modified_at)
 
     def all_names(self, prefix: str) -> list[str]:
-        """Names under `prefix` in any of the stores, ordered."""
-        found: set[str] = set()
-        for store in self.stores:
-            found.update(info.path for info in self.only(store).names(prefix))
-        return sorted(found)
+        """Names under `prefix` in any of the stores that can be reached, ordered. Raises if the first one cannot."""
+        return sorted(set().union(*(names for _, names in self._listed(prefix))))
 
-    def put(self, name: str, data: bytes | bytearray) -> None:
+    def _listed(self, prefix: str) -> list[tuple[ObjectStore, set[str]]]:
+        """Names under `prefix` by store. A copy that is away is left out: neither backups nor restores wait for it."""
+        found = []
+        for store in self.stores:
+            if time.monotonic() < self._away_until.get(store.url, 0.0):
+                continue
+            try:
+                found.append((store, {info.path for info in self.only(store).names(prefix)}))
+            except ObjectStoreUnavailableError:
+                if store is self.store:
+                    raise
+                self._away_until[store.url] = time.monotonic() + _AWAY_SECONDS
+        return found
+
+    def put(self, name: str, data: Buffer) -> None:
         """Write an object to the first store. All or nothing."""
         self.store.put(self.path(name), data)
 
@@ -99,21 +116,29 @@ class Repository:
 
     def read(self, name: str, is_whole: Callable[[bytes], object]) -> bytes:
         """The object from the first store in which `is_whole` does not raise. Raises `DamagedError` naming it."""
+
+        def whole(data: memoryview) -> bytes:
+            content = bytes(data)
+            is_whole(content)
+            return content
+
+        return self._first(name, whole)
+
+    def read_sealed(self, name: str, recorded: StoredObject | None = None) -> SealedObject:
+        """A sealed object, compared with its digest and with its record if one is given. Raises `DamagedError`."""
+        return self._first(name, lambda data: check_sealed(name, data, recorded))
+
+    def _first(self, name: str, parse: Callable[[memoryview], Parsed]) -> Parsed:
+        """What `parse` makes of the object of the first store in which it does not raise."""
         faults = []
         for store in self.stores:
             try:
-                data = b"".join(store.read(self.path(name)))
-                is_whole(data)
-                return data
+                return parse(store.fetch(self.path(name)))
             except ObjectMissingError:
                 faults.append(f"missing in {store.url}")
             except LongboxError as error:
                 faults.append(f"{error} (in {store.url})")
         raise DamagedError(f"{name}: {'; '.join(faults)}", [name])
-
-    def read_sealed(self, name: str, recorded: StoredObject | None = None) -> bytes:
-        """A sealed object whose digest, and whose record if one is given, was compared. Raises `DamagedError`."""
-        return self.read(name, lambda data: check_sealed(name, data, recorded))
 
     def records(self) -> Records:
         """Every backup that exists, in whichever store."""
@@ -172,9 +197,16 @@ class Repository:
 
     def _without_record(self) -> set[str]:
         # in this order: a backup that ends meanwhile is seen with its lease, its record, or both
-        owners = {_owner(name) for name in self.all_names(layout.DATA)}
+        listed = self._listed(layout.DATA)
+        owners = {_owner(name) for _, names in listed for name in names}
         for folder in (layout.LEASES, layout.CATALOGUE):
-            owners -= {_owner(name) for name in self.all_names(folder)}
+            for (
+                store,
+                _,
+            ) in (
+                listed
+            ):  # all of them: a copy that goes away meanwhile must not seem to have lost its records
+                owners -= {_owner(info.path) for info in self.only(store).names(folder)}
         return owners
 
     def hold(self, backup_id: str) -> None:
@@ -225,8 +257,15 @@ class Repository:
 
 
 def find_system(store: ObjectStore, copies: Sequence[ObjectStore], wanted: str | None = None) -> str:
-    """The cluster whose backups the stores hold. Raises `UserError` if there is none, or several and none is named."""
-    found = sorted({name for place in (store, *copies) for name in place.list_folders(layout.ROOT)})
+    """The cluster whose backups the stores hold. Raises `UserError` if there is none, or several and none is named.
+
+    A copy that is away is not asked.
+    """
+    names = set(store.list_folders(layout.ROOT))
+    for place in copies:
+        with contextlib.suppress(ObjectStoreUnavailableError):
+            names.update(place.list_folders(layout.ROOT))
+    found = sorted(names)
     if wanted is not None and wanted in found:
         return wanted
     if wanted is None and len(found) == 1:
@@ -237,15 +276,16 @@ def find_system(store: ObjectStore, copies: Sequence[ObjectStore], wanted: str |
     raise UserError(f"{store.url} has {asked}; choose one with --system: {', '.join(found)}")
 
 
-def check_sealed(name: str, data: bytes, recorded: StoredObject | None = None) -> None:
-    """Whether `data` is the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
+def check_sealed(name: str, data: Buffer, recorded: StoredObject | None = None) -> SealedObject:
+    """`data` as the whole sealed object `name`, and the recorded one. Raises `DamagedError`."""
     if recorded is not None and len(data) != recorded.size_bytes:
         raise DamagedError(
             f"{name} is damaged: it has {len(data)} bytes where {recorded.size_bytes} were written", [name]
         )
-    digest = check_digest(name, data)
-    if recorded is not None and digest != recorded.blake2b:
+    sealed = SealedObject(name, data)
+    if recorded is not None and sealed.blake2b != recorded.blake2b:
         raise DamagedError(f"{name} is not the object that was recorded", [name])
+    return sealed
 
 
 def _check_record(name: str, data: bytes) -> None:

@@ -1,10 +1,12 @@
 """The resident process of `longbox wal receive`: receiving, shipping, heartbeats and bridging, each on its own thread.
 
-So a store that hangs does not stop receiving, and a server that is away does not stop shipping. Each thread keeps to
-one rule: a passing fault is said once, waited out with growing pauses, and forgotten when the work goes on.
+So a store that hangs does not stop receiving, a copy store (each has a thread) does not stop shipping, and neither does
+a server that is away. Each thread keeps to one rule: a passing fault is said once, waited out with growing pauses, and
+forgotten when the work goes on.
 """
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +19,7 @@ from pipelines.backup.bridge import Bridge, Due
 from pipelines.backup.errors import TimelineTakenError
 from pipelines.backup.heartbeats import Heart, HeartbeatsDivergeError
 from pipelines.backup.ledger import Ledger
+from pipelines.backup.mirror import WalMirror
 from pipelines.backup.receiver import Bounds, Events, Receiver
 from pipelines.backup.repository import Repository
 from pipelines.backup.shipper import Samples, Shipper
@@ -32,6 +35,7 @@ from resources.settings import Settings
 Say = Callable[[str], None]
 Open = Callable[[str], Repository]
 _NO_HEART_SECONDS = 1.0
+_LAST_COPIES_SECONDS = 10.0  # a copy store that hangs does not hold up a planned stop for longer
 _TRIM_BEATS = 1440  # once a day
 
 
@@ -69,6 +73,7 @@ class Resident:
         self._open = open_repository or (lambda system: setup.open_repository(settings, system))
         self._samples = Samples()
         self._shippers: dict[tuple[str, bool], Shipper] = {}
+        self._mirrors: dict[tuple[str, int], WalMirror] = {}  # by cluster and number of the copy store
         self._fatal: Exception | None = None
         self._receiver: Receiver | None = None
 
@@ -93,9 +98,19 @@ class Resident:
                 threading.Thread(target=self._guard, args=(work, stop), name=f"longbox-wal-{label}")
                 for label, work in (("ship", self._ship), ("beat", self._beat), ("bridge", self._bridge))
             ]
+            is_over = threading.Event()  # nothing more comes into the first store
+            copying = [
+                threading.Thread(
+                    target=self._guard,
+                    args=(functools.partial(self._copy, number), is_over),
+                    name=f"longbox-wal-copy-{number + 1}",
+                    daemon=True,
+                )
+                for number in range(len(self._settings.backup_copy_stores))
+            ]
             try:
                 self._receiver.step()  # the first one says what is wrong for good
-                for thread in threads:
+                for thread in (*threads, *copying):
                     thread.start()
                 while not stop.wait(self._pace.tick) and self._fatal is None:
                     self._receiver.step()
@@ -106,6 +121,10 @@ class Resident:
                         thread.join()
                 self._receiver.close()
                 self._finish()
+                is_over.set()
+                for thread in copying:
+                    if thread.is_alive():
+                        thread.join(_LAST_COPIES_SECONDS)
         if self._fatal is not None:
             raise self._fatal
 
@@ -163,8 +182,41 @@ class Resident:
                 lambda: ServerKeys.load(self._settings.backup_keys),
                 self._samples if is_live else Samples(),
                 lambda gap: self._gap(system, size, gap),
+                lambda name: self._tell_mirrors(system, name),
             )
         return self._shippers[system, is_live]
+
+    def _tell_mirrors(self, system: str, name: str) -> None:
+        for (of, _), mirror in list(self._mirrors.items()):
+            if of == system:
+                mirror.tell(name)
+
+    def _copy(self, number: int, is_over: threading.Event) -> None:
+        """Bring WAL to one copy store as it comes; at the end once more."""
+        url = self._settings.backup_copy_stores[number]
+        failing = _Failing(f"the copy store {url} takes no WAL", self._say, self._notifier)
+        not_before = 0.0
+        while True:
+            is_last = is_over.wait(self._pace.tick)
+            if is_last or time.monotonic() >= not_before:
+                try:
+                    for system in self._systems():
+                        mirror = self._mirror(system, number)
+                        if mirror.is_due:
+                            mirror.bring()
+                    failing.is_well()
+                except LongboxError as error:
+                    not_before = time.monotonic() + failing.wait_seconds(self._pace.longest_wait)
+                    failing.tell(str(error))
+            if is_last:
+                return
+
+    def _mirror(self, system: str, number: int) -> WalMirror:
+        if (system, number) not in self._mirrors:
+            whole = self._open(system)
+            source, target = whole.only(whole.store), whole.only(whole.copies[number])
+            self._mirrors[system, number] = WalMirror(source, target)
+        return self._mirrors[system, number]
 
     def _finish(self) -> None:
         """A last pass, so that a planned stop leaves nothing behind; what cannot be shipped now waits in the spool."""

@@ -20,6 +20,8 @@ from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import Kind, Verification, Window
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener
+from pipelines.backup.slot import SlotState
+from pipelines.backup.slot_guard import give_slot_up
 from pipelines.backup.stored import NAME, StoredBackups
 from pipelines.backup.verify import RepositoryReport
 from resources.database import Database
@@ -64,19 +66,21 @@ def make_backup(
     """Make a backup between two witnesses; a full one where nothing can be built on, with the reason.
 
     `database` is the platform's own on the same server; without it there is neither witness nor entry in the ledger.
-    Makes keys where there are none, and says so by `warn`.
+    Makes keys where there are none, and says so by `warn`. A WAL slot beyond its bound that no receiver reads is
+    dropped first, which is ledgered; the backup is a full one then.
     """
     setup.prepare_engine(settings, warn)
+    given_up = _give_slot_up(settings, database, run_id, warn)
     with setup.backup_database(settings) as server:
         engine = setup.open_engine(settings, server)
         if database is None:
-            made, reason = _back_up(engine, kind, report)
+            made, reason = _back_up(engine, kind, report, given_up)
             engine.mark_wal()
         else:
             repository = engine.repository
             ledger = Ledger(database, repository.system_identifier, run_id)
             before = truth.record_truth(database, repository, ledger)
-            made, reason = _back_up(engine, kind, report)
+            made, reason = _back_up(engine, kind, report, given_up)
             proof = {
                 "backup_id": made.backup_id,
                 "kind": made.kind,
@@ -91,9 +95,24 @@ def make_backup(
         return BackupMade(made, reason, engine.window())
 
 
-def _back_up(engine: BackupEngine, kind: Kind, report: Report) -> tuple[Backup, str]:
-    if kind == "full":
-        return engine.back_up("full", report), ""
+def _give_slot_up(settings: Settings, database: Database | None, run_id: str | None, warn: Tell) -> str:
+    if settings.backup_engine != NAME:
+        return ""  # the slot is the default engine's
+
+    def tell(reason: str, state: SlotState) -> None:
+        warn(f"{reason}; it is dropped, and a full backup begins")
+        if database is not None:
+            with database.connection() as connection:
+                ledger = Ledger(database, truth.system_of(connection), run_id)
+            proof = {"retained_bytes": state.retained_bytes, "confirmed_lsn": state.confirmed_lsn}
+            ledger.write("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)
+
+    return give_slot_up(settings, tell)
+
+
+def _back_up(engine: BackupEngine, kind: Kind, report: Report, given_up: str) -> tuple[Backup, str]:
+    if kind == "full" or given_up:
+        return engine.back_up("full", report), given_up if kind != "full" else ""
     choice = engine.choose()
     if choice.kind == "full":
         return engine.back_up("full", report), choice.reason
@@ -147,6 +166,14 @@ def _ledgered(database: Database, source: BackupSource, ledger: Ledger) -> dict[
         if layout.moment_of(name) >= kept[0].started_at
         and (source.name == NAME or not name.startswith(f"{layout.CATALOGUE}/"))
     }
+
+
+def named_by_ledger(settings: Settings, source: BackupSource) -> dict[str, str]:
+    """What must be in the first store as far as the ledger knows, with digests. Raises if it cannot be asked."""
+    with platform_database(settings) as database:
+        if database is None:
+            raise BackupError("the database is not migrated: it has no ledger")
+        return _ledgered(database, source, Ledger(database, source.repository.system_identifier))
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:

@@ -25,9 +25,9 @@ from resources.keys import DecryptionError, RecoveryKeys, ServerKeys, StreamKey,
 
 MAGIC = b"LONGBOX1"
 DIGEST_BYTES = 32
-CHUNK_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 1 << 16
-_HELD_BACK = DIGEST_BYTES
+CHUNK_BYTES = 256 << 10
+_START_BYTES = len(MAGIC) + 4
+Buffer = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,40 @@ def state_lock(keys: ServerKeys) -> Lock:
     return Lock(key, "state", keys.state_key_id, keys.wrap_state(key))
 
 
+class SealBuffer(io.RawIOBase):
+    """Memory that sealed objects are written into, one after the other: fresh memory costs more than encrypting it."""
+
+    def __init__(self, expected_bytes: int = 64 << 10) -> None:
+        self._memory = bytearray(expected_bytes)
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append."""
+        end = self.size_bytes + len(data)
+        if end > len(self._memory):
+            # not resized in place: somebody may still hold a view
+            larger = bytearray(max(end, 2 * len(self._memory)))
+            larger[: self.size_bytes] = self.view()
+            self._memory = larger
+        self._memory[self.size_bytes : end] = data
+        self.size_bytes = end
+        return len(data)
+
+    def clear(self) -> None:
+        """Begin anew; the memory stays."""
+        self.size_bytes = 0
+
+    def view(self) -> memoryview:
+        """What was written, until the next `clear`."""
+        return memoryview(self._memory)[: self.size_bytes]
+
+    def close(self) -> None:
+        """Nothing: the encrypting writer closes what it writes to, and what was written is wanted still."""
+
+
 @dataclass
 class Sealer:
     """Turns plaintext chunks into the bytes of one sealed object; what was written stands here after the end."""
@@ -62,8 +96,8 @@ class Sealer:
     size_bytes: int = 0
     blake2b: str = ""
 
-    def seal_compressed(self, frames: Iterable[bytes]) -> Iterator[bytes]:
-        """The object's bytes for chunks of one zstd frame. Nothing is held but the current chunk."""
+    def encrypt(self, frames: Iterable[bytes], into: SealBuffer) -> None:
+        """Write header and ciphertext of the chunks of one zstd frame into an empty buffer; `finish` has to follow."""
         header = json.dumps(
             {
                 "format": 1,
@@ -75,31 +109,26 @@ class Sealer:
             },
             sort_keys=True,
         ).encode()
-        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        for piece in self._pieces(header, frames):
-            digest.update(piece)
-            self.size_bytes += len(piece)
-            yield piece
-        self.blake2b = digest.hexdigest()
-        self.size_bytes += DIGEST_BYTES
-        yield digest.digest()
-
-    def seal(self, data: bytes) -> bytes:
-        """A whole small object."""
-        return b"".join(self.seal_compressed([compressed(data)]))
-
-    def _pieces(self, header: bytes, frames: Iterable[bytes]) -> Iterator[bytes]:
-        yield MAGIC + struct.pack(">I", len(header)) + header
-        sink = _Sink()
-        writer = self.lock.key.encrypting_writer(cast(BinaryIO, sink), header)
+        into.write(MAGIC + struct.pack(">I", len(header)) + header)
+        writer = self.lock.key.encrypting_writer(cast(BinaryIO, into), header)
         for frame in frames:
             view = memoryview(frame)
             while view:
                 view = view[writer.write(view) :]
-            if piece := sink.take():
-                yield piece
         writer.close()
-        yield sink.take()
+
+    def finish(self, buffer: SealBuffer) -> memoryview:
+        """Append the digest and return the whole object. May run on another thread than `encrypt`."""
+        digest = hashlib.blake2b(buffer.view(), digest_size=DIGEST_BYTES)
+        buffer.write(digest.digest())
+        self.size_bytes, self.blake2b = buffer.size_bytes, digest.hexdigest()
+        return buffer.view()
+
+    def seal(self, data: bytes) -> bytes:
+        """A whole small object."""
+        buffer = SealBuffer()
+        self.encrypt([compressed(data)], buffer)
+        return bytes(self.finish(buffer))
 
 
 def compressed(data: bytes) -> bytes:
@@ -149,54 +178,21 @@ class Opener:
         raise WrongKeyError(f"the {kind} keys are not at hand; this needs key {key_id}")
 
 
-def check_digest(name: str, data: bytes) -> str:
-    """The digest of a whole object in memory, which must be the one it ends with. Raises `DamagedError`."""
-    body = memoryview(data)[:-DIGEST_BYTES]
-    digest = hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest()
-    if digest != data[-DIGEST_BYTES:]:
-        raise DamagedError(f"{name} is damaged: its bytes do not match its checksum", [name])
-    _ = SealedReader(name, [data[: _MAX_HEADER_BYTES + DIGEST_BYTES]]).header
-    return digest.hex()
+class SealedObject:
+    """A whole sealed object in memory, compared with its digest. Every fault is a `DamagedError` with its name."""
 
-
-def chunks_of(data: bytes) -> Iterator[bytes]:
-    """An object in memory as the chunks that `SealedReader` takes."""
-    view = memoryview(data)
-    for start in range(0, len(view), CHUNK_BYTES):
-        yield bytes(view[start : start + CHUNK_BYTES])
-
-
-class SealedReader:
-    """Reads one sealed object from a stream of its bytes: first `header`, then `plain()` or `drain()`, once.
-
-    Whichever is used, the end is only reached if the whole object matched its digest: a caller must not trust what
-    it was given before. Every fault is a `DamagedError` with the object's name.
-    """
-
-    def __init__(self, name: str, chunks: Iterable[bytes]) -> None:
-        self._name = name
-        self._body = _Body(name, iter(chunks))
+    def __init__(self, name: str, data: Buffer) -> None:
+        self.name, self.data = name, memoryview(data)
+        digest = hashlib.blake2b(self.data[:-DIGEST_BYTES], digest_size=DIGEST_BYTES)
+        if digest.digest() != self.data[-DIGEST_BYTES:]:
+            raise self._damaged("its bytes do not match its checksum")
+        self.size_bytes, self.blake2b = len(self.data), digest.hexdigest()
         self.header = self._read_header()
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes read so far; the object's size at the end."""
-        return self._body.size_bytes
-
-    @property
-    def blake2b(self) -> str:
-        """The digest, once the end was reached."""
-        return self._body.hexdigest
-
-    def drain(self) -> None:
-        """Read to the end and check the digest, without a key."""
-        while self._body.read(CHUNK_BYTES):
-            pass
-        self._body.check()
-
     def plain(self, key: StreamKey) -> Iterator[bytes]:
-        """The plaintext, decrypted and decompressed in chunks of about a MiB."""
-        reader = key.decrypting_reader(cast(BinaryIO, self._body), self.header.raw)
+        """The plaintext, decrypted and decompressed in chunks; each is authenticated, all of them at the end."""
+        body = self.data[_START_BYTES + len(self.header.raw) : -DIGEST_BYTES]
+        reader = key.decrypting_reader(cast(BinaryIO, _Source(body)), self.header.raw)
         unpack = zstd.ZstdDecompressor()
         try:
             while chunk := read_decrypted(reader, CHUNK_BYTES):
@@ -205,16 +201,15 @@ class SealedReader:
             raise self._damaged(str(error)) from error
         if not unpack.eof or unpack.unused_data:
             raise self._damaged("its compressed content is not whole")
-        self.drain()
 
     def _read_header(self) -> Header:
-        start = self._body.read_exactly(len(MAGIC) + 4)
-        if start[: len(MAGIC)] != MAGIC:
+        start = bytes(self.data[:_START_BYTES])
+        if start[: len(MAGIC)] != MAGIC or len(start) < _START_BYTES:
             raise self._damaged("it does not start as a sealed object")
         (length,) = struct.unpack(">I", start[len(MAGIC) :])
-        if length > _MAX_HEADER_BYTES:
+        if length > len(self.data) - _START_BYTES - DIGEST_BYTES:
             raise self._damaged("its header has no sensible length")
-        raw = self._body.read_exactly(length)
+        raw = bytes(self.data[_START_BYTES : _START_BYTES + length])
         try:
             found = json.loads(raw)
             header = Header(
@@ -227,12 +222,12 @@ class SealedReader:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged("its header is not readable") from error
-        if header.name != self._name:
+        if header.name != self.name:
             raise self._damaged(f"it is {header.name}, stored under another name")
         return header
 
     def _damaged(self, why: str) -> DamagedError:
-        return DamagedError(f"{self._name} is damaged: {why}", [self._name])
+        return DamagedError(f"{self.name} is damaged: {why}", [self.name])
 
 
 def _unpacked(unpack: zstd.ZstdDecompressor, chunk: bytes) -> Iterator[bytes]:
@@ -244,61 +239,17 @@ def _unpacked(unpack: zstd.ZstdDecompressor, chunk: bytes) -> Iterator[bytes]:
         piece = unpack.decompress(b"", max_length=CHUNK_BYTES)
 
 
-class _Sink(io.RawIOBase):
-    """Collects ciphertext between two takes."""
+class _Source(io.RawIOBase):
+    """Bytes in memory as a stream."""
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._pieces.append(bytes(data))
-        return len(self._pieces[-1])
-
-    def take(self) -> bytes:
-        taken = b"".join(self._pieces)
-        self._pieces.clear()
-        return taken
-
-
-class _Body(io.RawIOBase):
-    """The bytes of an object but its last 32, which are checked against the hash of those handed out."""
-
-    def __init__(self, name: str, chunks: Iterator[bytes]) -> None:
-        self._name, self._chunks = name, chunks
-        self._buffer = bytearray()
-        self._is_done = False
-        self._digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        self.size_bytes = 0
-        self.hexdigest = ""
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes, fewer only at the end."""
-        while not self._is_done and len(self._buffer) < size + _HELD_BACK:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self._is_done = True
-            else:
-                self.size_bytes += len(chunk)
-                self._buffer += chunk
-        take = min(size, max(0, len(self._buffer) - _HELD_BACK))
-        data = bytes(memoryview(self._buffer)[:take])
-        del self._buffer[:take]
-        self._digest.update(data)
-        return data
-
-    def read_exactly(self, size: int) -> bytes:
-        data = self.read(size)
-        if len(data) != size:
-            raise DamagedError(f"{self._name} is damaged: it is cut off", [self._name])
-        return data
-
-    def check(self) -> None:
-        if self._digest.digest() != bytes(self._buffer):
-            raise DamagedError(f"{self._name} is damaged: its bytes do not match its checksum", [self._name])
-        self.hexdigest = self._digest.hexdigest()
+        size = len(self._left) if size < 0 else size
+        taken, self._left = bytes(self._left[:size]), self._left[size:]
+        return taken

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError, TimelineTakenError
-from pipelines.backup.sealed import SealedReader, chunks_of, recovery_lock
+from pipelines.backup.sealed import recovery_lock
 from pipelines.backup.slot import Sample
 from pipelines.backup.spool import Spool, SpoolFile, received_bytes
 from pipelines.backup.wal import (
@@ -79,7 +79,10 @@ class Shipped:
 
 
 class Shipper:
-    """Ships one spool into one archive; for one thread. `on_gap` is told of WAL that nobody has any more."""
+    """Ships one spool into one archive; for one thread.
+
+    `on_gap` is told of WAL that nobody has any more, `on_shipped` the name of each object that was proved in the store.
+    """
 
     def __init__(
         self,
@@ -88,9 +91,10 @@ class Shipper:
         load_keys: Callable[[], ServerKeys],
         samples: Samples,
         on_gap: Callable[[Gap], None],
+        on_shipped: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._spool, self._archive, self._load_keys = spool, archive, load_keys
-        self._samples, self._on_gap = samples, on_gap
+        self._samples, self._on_gap, self._on_shipped = samples, on_gap, on_shipped
         self._segments: set[Key] = set()
         self._partials: dict[Key, set[str]] = {}
         self._histories: set[int] = set()
@@ -146,7 +150,8 @@ class Shipper:
                 self._segments.add((wal.timeline, wal.segment))
             else:
                 self._partials.setdefault((wal.timeline, wal.segment), set()).add(wal.name)
-        self.covered = self._archive.covered()
+        first = self._archive.repository.only(self._archive.repository.store)
+        self.covered = WalArchive(first).covered()  # a copy that is away must not hold this up
         self._is_known = True
 
     def _ship_segment(self, file: SpoolFile) -> int:
@@ -200,7 +205,7 @@ class Shipper:
     def _require_same_history(self, timeline: int, data: bytes) -> None:
         """Raise `TimelineTakenError` if the store's timeline of that number branched off elsewhere."""
         name = layout.history(timeline)
-        said = SealedReader(name, chunks_of(self._archive.repository.read_sealed(name))).header.meta
+        said = self._archive.repository.read_sealed(name).header.meta
         if said.get("blake2b", history_digest(data)) != history_digest(data):
             raise TimelineTakenError(
                 f"the store has another timeline {timeline} already, of another promoted copy; its WAL is kept. "
@@ -250,6 +255,7 @@ class Shipper:
             covered = Covered(sample.at, sample.lsn, sample.timeline)
             self._archive.put_covered(covered)
             self.covered = covered
+            self._on_shipped(layout.COVERED)
 
     def _prove(self, name: str) -> None:
         self._archive.repository.store.settle(self._archive.repository.path(name))
@@ -257,6 +263,7 @@ class Shipper:
             raise DamagedError(
                 f"{name} is not in {self._archive.repository.store.url} as it was written", [name]
             )
+        self._on_shipped(name)
 
     def _is_proved(self, name: str) -> bool:
         repository = self._archive.repository

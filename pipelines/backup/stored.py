@@ -12,6 +12,7 @@ from pipelines.backup.engine import Catalogue, Check, Report, quiet
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import BackupRecord, RestoreRequest, Verification, Window
 from pipelines.backup.planning import plan, window
+from pipelines.backup.reach import CopyReach, copy_reaches
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener
@@ -43,6 +44,10 @@ class StoredBackups:
     def window(self) -> Window | None:
         """First and newest restorable moment."""
         return window(self.repository, self.opener)
+
+    def copies(self) -> tuple[CopyReach, ...]:
+        """How far each copy store leads by itself."""
+        return copy_reaches(self.repository, self.opener)
 
     def verify(self, backup_id: str) -> Verification:
         """Read a backup and what it builds on back, and store the result."""

@@ -1,8 +1,9 @@
 """A stream of plaintext as parts in the repository, and parts as a stream, with bounded memory either way.
 
-Writing: the caller reads and compresses (zstd on threads of its own), a second thread encrypts and hashes, two more
+Writing: the caller reads and compresses (zstd on threads of its own), a second thread encrypts, two more hash and
 upload; at most `_UPLOADS` finished parts wait. A part ends after `PART_BYTES` of ciphertext; each is one zstd frame
-under its own name, readable without the others. Reading: one part is fetched while the one before is unpacked.
+under its own name, readable without the others. Reading: one thread fetches and hashes a part ahead, a second decrypts
+and unpacks, the caller gets the pieces.
 """
 
 import os
@@ -20,10 +21,11 @@ from pipelines.backup import layout
 from pipelines.backup.errors import BackupError
 from pipelines.backup.model import StoredObject
 from pipelines.backup.repository import Repository
-from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
+from pipelines.backup.sealed import Lock, Opener, SealBuffer, SealedObject, Sealer
 
 PART_BYTES = 32 << 20
 _QUEUED = 8  # chunks between two threads
+_PIECES = 32  # of plaintext, a quarter of a MiB each
 _UPLOADS = 2
 
 
@@ -61,7 +63,9 @@ class PartWriter:
         self._frames: queue.Queue[bytes | _EndOfPart | None] = queue.Queue(_QUEUED)
         self._parts: list[Future[StoredObject]] = []
         self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="longbox-upload")
-        self._slots = threading.BoundedSemaphore(_UPLOADS)
+        self._free: queue.SimpleQueue[SealBuffer] = queue.SimpleQueue()
+        for _ in range(_UPLOADS + 1):
+            self._free.put(SealBuffer(part_bytes + part_bytes // 8))
         self._failed: BaseException | None = None
         self._sealing = threading.Thread(target=self._seal, name="longbox-seal", daemon=True)
         self._plain_in_part = self._frames_in_part = 0
@@ -131,15 +135,13 @@ class PartWriter:
     def _seal(self) -> None:
         try:
             while (part := self._next_part()) is not None:
-                sealer, data, plain_bytes = part
-                self._slots.acquire()
                 if self._failed is not None:
                     return
-                self._parts.append(self._pool.submit(self._upload, sealer, data, plain_bytes))
+                self._parts.append(self._pool.submit(self._upload, *part))
         except BaseException as error:  # told to the caller's thread at its next write
             self._failed = error
 
-    def _next_part(self) -> tuple[Sealer, bytearray, int] | None:
+    def _next_part(self) -> tuple[Sealer, SealBuffer, int] | None:
         first = self._frames.get()
         if first is None or self._failed is not None:
             return None
@@ -157,29 +159,70 @@ class PartWriter:
             plain_bytes = item.plain_bytes
 
         sealer = Sealer(self._lock, self._name_of(self._backup_id, len(self._parts) + 1))
-        data = bytearray()
-        for piece in sealer.seal_compressed(frames()):
-            data += piece
-        return sealer, data, plain_bytes
+        buffer = self._free.get()
+        buffer.clear()
+        sealer.encrypt(frames(), buffer)
+        return sealer, buffer, plain_bytes
 
-    def _upload(self, sealer: Sealer, data: bytearray, plain_bytes: int) -> StoredObject:
+    def _upload(self, sealer: Sealer, buffer: SealBuffer, plain_bytes: int) -> StoredObject:
         try:
-            self._repository.put(sealer.name, data)
+            self._repository.put(sealer.name, sealer.finish(buffer))
             self.stored_bytes += sealer.size_bytes
             return StoredObject(sealer.name, sealer.size_bytes, plain_bytes, sealer.blake2b)
         finally:
-            self._slots.release()
+            self._free.put(buffer)
 
 
 def read_parts(repository: Repository, parts: Sequence[StoredObject], opener: Opener) -> Iterator[bytes]:
     """The plaintext of parts, in order. A damaged part is taken from a copy. Raises `DamagedError`."""
+    pieces: queue.Queue[bytes | _Ended] = queue.Queue(_PIECES)
+    given_up = threading.Event()
+
+    def unpack() -> None:
+        try:
+            for sealed in _fetched(repository, parts):
+                for piece in sealed.plain(opener.key_of(sealed.header)):
+                    if not _give(pieces, piece, given_up):
+                        return
+            _give(pieces, _Ended(None), given_up)
+        except BaseException as error:  # told to the caller's thread
+            _give(pieces, _Ended(error), given_up)
+
+    thread = threading.Thread(target=unpack, name="longbox-unpack", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(piece := pieces.get(), _Ended):
+            yield piece
+        if piece.error is not None:
+            raise piece.error
+    finally:
+        given_up.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class _Ended:
+    error: BaseException | None
+
+
+def _give(pieces: "queue.Queue[bytes | _Ended]", piece: bytes | _Ended, given_up: threading.Event) -> bool:
+    while not given_up.is_set():
+        try:
+            pieces.put(piece, timeout=0.5)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+def _fetched(repository: Repository, parts: Sequence[StoredObject]) -> Iterator[SealedObject]:
+    """Each part, compared with its digest, while the next is on its way."""
     with ThreadPoolExecutor(1, thread_name_prefix="longbox-fetch") as pool:
         coming = [pool.submit(repository.read_sealed, part.name, part) for part in parts[:1]]
-        for number, part in enumerate(parts):
-            data = coming.pop().result()
+        for number in range(len(parts)):
+            sealed = coming.pop().result()
             coming += [
                 pool.submit(repository.read_sealed, after.name, after) for after in parts[number + 1 :][:1]
             ]
-            reader = SealedReader(part.name, chunks_of(data))
-            yield from reader.plain(opener.key_of(reader.header))
-            del data, reader
+            yield sealed
+            del sealed

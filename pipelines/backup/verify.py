@@ -17,7 +17,7 @@ from pipelines.backup.continuity import missing_wal
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification, read_checked_json
 from pipelines.backup.repository import Repository
-from pipelines.backup.sealed import Opener, SealedReader, chunks_of
+from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.errors import LongboxError
 
@@ -140,11 +140,10 @@ def verify_wal(
 
     def look(name: str) -> Fault | None:
         try:
-            data = repository.read_sealed(name)
+            sealed = repository.read_sealed(name)
             wal = layout.parse_wal(name)
-            reader = SealedReader(name, chunks_of(data))
-            if wal is not None and opener.has(reader.header.lock):
-                plain_bytes = sum(len(piece) for piece in reader.plain(opener.key_of(reader.header)))
+            if wal is not None and opener.has(sealed.header.lock):
+                plain_bytes = sum(len(piece) for piece in sealed.plain(opener.key_of(sealed.header)))
                 wanted = wal.valid_bytes if wal.valid_bytes is not None else segment_bytes
                 if not wal.is_history and plain_bytes != wanted:
                     return Fault(name, f"it holds {plain_bytes} bytes where {wanted} belong")
@@ -204,10 +203,9 @@ def _read_back(repository: Repository, objects: Sequence[StoredObject], opener: 
 
 def _fault_of(repository: Repository, stored: StoredObject, opener: Opener) -> Fault | None:
     try:
-        data = repository.read_sealed(stored.name, stored)
-        reader = SealedReader(stored.name, chunks_of(data))
-        if opener.has(reader.header.lock):
-            plain_bytes = sum(len(piece) for piece in reader.plain(opener.key_of(reader.header)))
+        sealed = repository.read_sealed(stored.name, stored)
+        if opener.has(sealed.header.lock):
+            plain_bytes = sum(len(piece) for piece in sealed.plain(opener.key_of(sealed.header)))
             if plain_bytes != stored.plain_bytes:
                 return Fault(stored.name, f"it holds {plain_bytes} bytes where {stored.plain_bytes} belong")
     except LongboxError as error:

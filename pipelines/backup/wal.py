@@ -15,7 +15,7 @@ from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import checked_json, parse_lsn, read_checked_json
 from pipelines.backup.repository import Repository
-from pipelines.backup.sealed import Lock, Opener, SealedReader, Sealer, chunks_of
+from pipelines.backup.sealed import Lock, Opener, Sealer
 
 SEGMENT_BYTES = 16 << 20
 _LISTINGS = 3
@@ -260,9 +260,8 @@ class WalArchive:
 
     def read(self, name: str, opener: Opener) -> bytes:
         """A segment (a partial one filled up with zeros) or a history file. Raises `DamagedError`."""
-        data = self.repository.read_sealed(name)
-        reader = SealedReader(name, chunks_of(data))
-        plain = b"".join(reader.plain(opener.key_of(reader.header)))
+        sealed = self.repository.read_sealed(name)
+        plain = b"".join(sealed.plain(opener.key_of(sealed.header)))
         wal = layout.parse_wal(name)
         if wal is not None and wal.valid_bytes is not None:
             return plain.ljust(self.segment_bytes, b"\0")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pipelines.backup import setup, spool
 from pipelines.backup.model import BackupRecord
 from pipelines.backup.planning import window
+from pipelines.backup.reach import CopyReach, copy_reaches
 from pipelines.backup.sealed import Opener
 from pipelines.backup.slot import SlotSession, SlotState
 from pipelines.backup.spool import Spool
@@ -30,6 +31,7 @@ class WalState:
     slot: SlotState
     spool_bytes: int | None
     segments: int
+    copies: tuple[CopyReach, ...] = ()
 
     @property
     def age_seconds(self) -> float | None:
@@ -61,6 +63,7 @@ def look(settings: Settings, opener: Opener) -> WalState:
         slot,
         own.size_bytes() if own else None,
         len(inventory.segments),
+        copy_reaches(repository, opener),
     )
 
 

@@ -110,7 +110,7 @@ def missing_periods(
     connection: AnyConnection, schema: str, table: str, days: Iterable[datetime.date], interval: PartitionUnit
 ) -> set[datetime.date]:
     """The first days of the periods that `days` (UTC) need and no partition holds. One catalogue query."""
-    missing = _missing(list_partitions(connection, schema, table), sorted(set(days)), interval)
+    missing = missing_spans(list_partitions(connection, schema, table), sorted(set(days)), interval)
     return {span.lower for span in missing}
 
 

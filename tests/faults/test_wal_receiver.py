@@ -35,7 +35,9 @@ from tests.backup_cluster import Backups, Cluster, one_value, truth
 from tests.conftest import with_database
 from tests.faults.wal_support import (
     PACE,
+    backed_up_and_written,
     completes,
+    drop_slot,
     judged,
     moved,
     received,
@@ -51,10 +53,9 @@ from tests.proxy import proxy_for
 @pytest.fixture
 def clean(cluster: Cluster) -> Iterator[None]:
     """No slot of another test."""
-    drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
-    cluster.run(drop)
+    drop_slot(cluster)
     yield
-    cluster.run(drop)
+    drop_slot(cluster)
 
 
 pytestmark = pytest.mark.usefixtures("clean")
@@ -154,6 +155,42 @@ def test_a_cut_network_is_waited_out(backups: Backups, tmp_path: Path):
         completes(backups, settings)
 
 
+def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_covered_goes_on_when_it_is_back(
+    backups: Backups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with proxy_for(backups.cluster.url) as proxy:
+        settings = settings_of(backups, tmp_path, LONGBOX_BACKUP_POSTGRES_URL=proxy.url(backups.cluster.url))
+
+        def left() -> list[Path]:
+            return list(settings.wal_spool.rglob("0000*"))
+
+        with receiving(settings, backups):
+            backed_up_and_written(backups)
+        with monkeypatch.context() as patched:
+
+            def away(self: ObjectStore, path: str, data: object) -> None:
+                raise ObjectStoreUnavailableError("the store is away")
+
+            patched.setattr(ObjectStore, "put", away)
+            with receiving(settings, backups):
+                backups.cluster.write()
+                backups.cluster.run("SELECT pg_switch_wal()")
+                assert wait_until(lambda: len([f for f in left() if f.is_file()]) > 1 or None, seconds=20)
+        archive = WalArchive(backups.repository)
+        before = archive.covered()
+        proxy.is_refusing = True
+        proxy.cut()
+        with receiving(settings, backups) as run:
+            assert wait_until(lambda: True if not left() else None, seconds=20), (left(), run.said)
+            assert archive.covered() == before  # nobody can say how far the server is
+            proxy.is_refusing = False
+            backups.cluster.write()
+            wait_covered(backups)
+        assert run.errors == []
+        whole(backups, settings)
+        completes(backups, settings)
+
+
 def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
     backups: Backups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,10 +262,7 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
         backups, tmp_path, LONGBOX_POSTGRES_URL=platform_url, LONGBOX_BACKUP_POSTGRES_URL=cluster.url
     )
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
     for _ in range(4):
         cluster.write()
         cluster.run("SELECT pg_switch_wal()")
@@ -259,10 +293,7 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
 ):
     cluster, settings = backups.cluster, settings_of(backups, tmp_path)
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
     cluster.run(f"SELECT pg_drop_replication_slot('{SLOT}')")
     lost = cluster.now()
     for _ in range(3):
@@ -312,10 +343,7 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(
         backups, tmp_path, LONGBOX_POSTGRES_URL=platform_url, LONGBOX_BACKUP_POSTGRES_URL=cluster.url
     )
     with receiving(settings, backups):
-        wait_covered(backups)
-        backups.engine.back_up("full")
-        cluster.write()
-        wait_covered(backups)
+        backed_up_and_written(backups)
         kept, expected = cluster.now(), cluster.truth()
         cluster.write()
         wait_covered(backups)

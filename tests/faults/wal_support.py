@@ -13,14 +13,16 @@ import psycopg
 from deploy.local.processes import wait_until
 from pipelines.backup.drill import Findings, Moment
 from pipelines.backup.heartbeats import HeartbeatJudge
+from pipelines.backup.model import BackupRecord
 from pipelines.backup.receiver import Bounds
+from pipelines.backup.repository import Repository
 from pipelines.backup.resident import Pace, Resident
 from pipelines.backup.slot import SLOT
 from pipelines.backup.verify import verify_wal
 from pipelines.backup.wal import WalArchive
 from resources.notifier import Alert, Notifier
 from resources.settings import Settings
-from tests.backup_cluster import Backups, one_value
+from tests.backup_cluster import Backups, Cluster, one_value
 
 PACE = Pace(
     tick=0.05, ship=0.2, beat=0.5, longest_wait=0.5, bridge=0.2, bounds=Bounds(longest_wait_seconds=0.5)
@@ -78,16 +80,25 @@ def receiving(settings: Settings, backups: Backups, pace: Pace = PACE) -> Iterat
         assert not thread.is_alive()
 
 
-def wait_covered(backups: Backups) -> None:
-    """Until the store holds every commit of before this call."""
+def wait_covered(backups: Backups, repository: Repository | None = None) -> None:
+    """Until the store (or that of `repository`) holds every commit of before this call."""
     at = backups.cluster.now()
-    archive = WalArchive(backups.repository)
+    archive = WalArchive(repository or backups.repository)
 
     def covered() -> bool | None:
         found = archive.covered()
         return True if found and found.at >= at else None
 
     assert wait_until(covered, seconds=30), f"{at} was not covered: {archive.covered()}"
+
+
+def backed_up_and_written(backups: Backups) -> BackupRecord:
+    """What most tests start from, within a receiver: its WAL in the store, a full backup, and rows after it."""
+    wait_covered(backups)
+    record = backups.engine.back_up("full")
+    backups.cluster.write()
+    wait_covered(backups)
+    return record
 
 
 def whole(backups: Backups, settings: Settings) -> None:
@@ -108,6 +119,13 @@ def completes(backups: Backups, settings: Settings) -> None:
         settings.wal_spool / "receiver"
     ]
     whole(backups, settings)
+
+
+def drop_slot(cluster: Cluster) -> None:
+    """Remove what another test left at the server."""
+    cluster.run(
+        f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
+    )
 
 
 def received(backups: Backups) -> object:

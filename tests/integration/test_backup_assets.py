@@ -15,9 +15,11 @@ import psycopg
 import pytest
 
 from assets.platform.backup import backup_definitions
-from pipelines.backup import expiry, routine, setup
+from pipelines.backup import expiry, layout, routine, setup
 from pipelines.backup.drill import DrillResult
 from pipelines.backup.errors import BackupRunningError
+from pipelines.backup.slot import SLOT, SlotSession
+from pipelines.backup.slot_guard import give_slot_up
 from pipelines.migration import migrate
 from resources.database import Database
 from resources.notifier import Alert, Delivery
@@ -194,21 +196,8 @@ def test_another_backup_under_way_is_waited_for_instead_of_failing(
 
 def test_a_backup_by_hand_is_witnessed_and_ledgered_too(settings: Settings) -> None:
     before = acts(settings)
-    environ = {
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(PROJECT_ROOT),
-        "LONGBOX_HOME": str(settings.home),
-        "LONGBOX_POSTGRES_URL": settings.postgres_url,
-        "LONGBOX_OBJECT_STORE": settings.object_store,
-    }
-    for command in (["backup"], ["backup", "expire", "--yes"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "cli.main", *command],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    for words in ([], ["expire", "--yes"]):
+        done = by_hand(settings, *words)
         assert done.returncode == 0, done.stderr
     after = acts(settings)
     assert {act: after[act] - before.get(act, 0) for act in ("backup", "witness")} == {
@@ -245,6 +234,7 @@ def test_the_age_sensor_tells_each_cause_once_until_it_is_gone(settings: Setting
     assert "there are no backups" in said
     with Database(settings.postgres_url) as database:
         routine.make_backup(settings, database, "full", warn=lambda _: None)
+        routine.copy_all(settings, database)
         _, cursor = tick(settings, heard, cursor)
         assert heard.causes == ["backup_age:none", "backup_age:drill"]
         routine.run_drill(settings, database)
@@ -253,14 +243,96 @@ def test_the_age_sensor_tells_each_cause_once_until_it_is_gone(settings: Setting
     assert json.loads(cursor) == []
 
 
+@pytest.fixture
+def forgotten_slot(cluster: Cluster) -> Iterator[None]:
+    """A slot of a receiver that runs no more, for which the server keeps some segments."""
+    cluster.run(f"SELECT pg_create_physical_replication_slot('{SLOT}', true)")
+    for _ in range(4):
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+    yield
+    cluster.run(
+        f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
+    )
+
+
+def slots(cluster: Cluster) -> object:
+    return cluster.value(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{SLOT}'")
+
+
+def test_a_slot_beyond_its_bound_that_no_receiver_reads_is_given_up_by_a_full_backup(
+    settings: Settings, cluster: Cluster, forgotten_slot: None
+) -> None:
+    bounded, heard, told = dataclasses.replace(settings, wal_slot_max_bytes=40 << 20), Heard(), []
+    with Database(settings.postgres_url) as database:
+        routine.make_backup(settings, database, "full", warn=lambda _: None)
+        assert slots(cluster) == 1, "within the bound"
+        context = dg.build_sensor_context(cursor=None, resources={"settings": bounded, "notifier": heard})
+        result = backup_age_sensor()(context)
+        assert len(result.run_requests) == 1 and "backup_age:slot" in heard.causes
+        assert backup_age_sensor().job_name == "backup_full"
+        assert "no receiver runs" in tick(bounded, heard, result.cursor)[0]
+        assert heard.causes.count("backup_age:slot") == 1
+        before = acts(settings).get("drop wal slot", 0)
+        made = routine.make_backup(bounded, database, "incremental", warn=told.append)
+        assert made.record.kind == "full" and "no receiver runs" in made.reason
+        assert slots(cluster) == 0 and any("it is dropped" in text for text in told)
+        assert acts(settings)["drop wal slot"] == before + 1
+        again = routine.make_backup(bounded, database, "incremental", warn=told.append)
+        assert again.record.kind == "incremental" and acts(settings)["drop wal slot"] == before + 1
+
+
+def test_the_slot_of_a_receiver_that_is_at_work_is_left_to_it(
+    settings: Settings, cluster: Cluster, forgotten_slot: None
+) -> None:
+    bounded = dataclasses.replace(settings, wal_slot_max_bytes=40 << 20)
+    with setup.backup_database(bounded) as database, SlotSession(database) as receiver:
+        receiver.lock("longbox wal receiver")
+        assert give_slot_up(bounded, lambda reason, state: pytest.fail(reason)) == ""
+    assert slots(cluster) == 1
+
+
+def test_reading_back_by_hand_asks_the_ledger_what_has_to_be_there(settings: Settings) -> None:
+    with Database(settings.postgres_url) as database:
+        routine.make_backup(settings, database, "full", warn=lambda _: None)
+        lost = routine.make_backup(settings, database, "full", warn=lambda _: None).record
+        repository = routine.open_own(settings, database)
+        routine.copy_all(settings, database)
+    assert by_hand(settings, "verify").returncode == 0
+    for name in (layout.record(lost.backup_id), *(stored.name for stored in lost.objects)):
+        for store in repository.stores:
+            repository.only(store).delete(name)
+    found = by_hand(settings, "verify")
+    assert found.returncode == 1 and layout.record(lost.backup_id) in found.stdout
+    away = dataclasses.replace(settings, given_postgres_url="postgresql://nobody@127.0.0.1:1/none")
+    found = by_hand(away, "verify")
+    assert found.returncode == 0 and "the ledger was not asked" in found.stderr
+
+
+def by_hand(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`longbox backup ...` in a process of its own."""
+    assert settings.given_postgres_url is not None and settings.given_object_store is not None
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(PROJECT_ROOT),
+        "LONGBOX_HOME": str(settings.home),
+        "LONGBOX_POSTGRES_URL": settings.given_postgres_url,
+        "LONGBOX_OBJECT_STORE": settings.given_object_store,
+        "LONGBOX_BACKUP_COPY_STORES": ",".join(settings.backup_copy_stores),
+    }
+    command = [sys.executable, "-m", "cli.main", "backup", *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
 def test_what_is_overdue_is_told_by_its_age(settings: Settings) -> None:
     from pipelines.backup.readiness import readiness
 
     with Database(settings.postgres_url) as database:
         routine.make_backup(settings, database, "full", warn=lambda _: None)
+        routine.copy_all(settings, database)
         state = readiness(routine.open_source(settings, database), dt.datetime.now(dt.UTC))
     later = dataclasses.replace(state, now=state.now + dt.timedelta(hours=31))
-    assert set(later.problems()) == {"rpo", "full", "drill"}
+    assert set(later.problems()) == {"rpo", f"copy:{settings.backup_copy_stores[0]}", "full", "drill"}
     assert "31.0 h" in later.problems()["full"]
 
 

@@ -1,12 +1,13 @@
 """Sealed objects: any flipped bit or cut is found, with and without a key; the right key opens, a wrong one says so."""
 
 import datetime as dt
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from pipelines.backup.errors import DamagedError
-from pipelines.backup.sealed import Opener, SealedReader, Sealer, check_digest, chunks_of, recovery_lock
+from pipelines.backup.sealed import DIGEST_BYTES, Opener, SealedObject, Sealer, recovery_lock
 from resources.errors import UserError
 from resources.keys import RecoveryKeys, ServerKeys, WrongKeyError, make_keys, rotate_keys
 
@@ -19,8 +20,8 @@ def keys_in(folder: Path) -> tuple[ServerKeys, RecoveryKeys]:
 
 
 def opened(data: bytes, recovery: RecoveryKeys, name: str = NAME) -> bytes:
-    reader = SealedReader(name, chunks_of(data))
-    return b"".join(reader.plain(Opener(recovery).key_of(reader.header)))
+    sealed = SealedObject(name, data)
+    return b"".join(sealed.plain(Opener(recovery).key_of(sealed.header)))
 
 
 @pytest.fixture
@@ -38,9 +39,7 @@ def test_every_flipped_bit_and_every_cut_is_found_with_and_without_the_key(keys)
         flipped[place] ^= 1 << place % 8
         for data in (bytes(flipped), whole[:place]):
             with pytest.raises(DamagedError, match=NAME):
-                check_digest(NAME, data)
-            with pytest.raises((DamagedError, WrongKeyError)):
-                opened(data, recovery)
+                SealedObject(NAME, data)
 
 
 def test_an_object_under_another_name_is_refused(keys):
@@ -69,3 +68,15 @@ def test_keys_are_never_overwritten_and_are_readable_by_their_owner_alone(keys, 
 
 def test_a_key_is_due_after_ninety_days(keys):
     assert not keys[0].is_due(NOW + dt.timedelta(days=89)) and keys[0].is_due(NOW + dt.timedelta(days=90))
+
+
+def test_what_somebody_changed_and_gave_a_fresh_checksum_is_refused_by_the_key(keys):
+    server, recovery = keys
+    whole = Sealer(recovery_lock(server), NAME).seal(b"a page of the cluster " * 50)
+    body = whole[:-DIGEST_BYTES]
+    for place in range(body.index(b"}") + 1, len(body)):
+        changed = bytearray(body)
+        changed[place] ^= 1 << place % 8
+        forged = changed + hashlib.blake2b(changed, digest_size=DIGEST_BYTES).digest()
+        with pytest.raises((DamagedError, WrongKeyError)):
+            opened(bytes(forged), recovery)

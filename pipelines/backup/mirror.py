@@ -1,0 +1,123 @@
+"""WAL from the first store to one copy store as soon as it is there, whatever state that copy store is in.
+
+The shipper tells each name that it proved; what cannot be brought now is brought later, in the order of WAL. A start
+compares what both stores hold. Objects go byte for byte and are read back; `wal/covered.json` follows what it speaks
+of. Base backups are `copies`', as is everything that is damaged.
+"""
+
+import threading
+
+from pipelines.backup import layout
+from pipelines.backup.errors import BackupError, DamagedError
+from pipelines.backup.repository import Repository
+from pipelines.backup.wal import Covered, WalArchive
+
+Key = tuple[int, str]
+
+
+class WalMirror:
+    """The WAL of one cluster in one copy store. `tell` from any thread, `bring` on one."""
+
+    def __init__(self, source: Repository, target: Repository) -> None:
+        self._source, self._target = source, target
+        self._pending: set[str] = set()
+        self._partials: dict[Key, set[str]] = {}
+        self._covered: Covered | None = None
+        self._is_known = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to bring."""
+        return not self._is_known or bool(self._pending)
+
+    def tell(self, name: str) -> None:
+        """An object, or `wal/covered.json`, was put into the first store and proved there."""
+        with self._lock:
+            self._pending.add(name)
+
+    def bring(self) -> int:
+        """Bring what is pending; returns how many objects. Idempotent.
+
+        Raises what either store raises, and `BackupError` naming what is damaged in the first store; the next call does
+        the rest.
+        """
+        if not self._is_known:
+            self._compare()
+        covered = WalArchive(self._source).covered()  # before the names: all that it speaks of is among them
+        with self._lock:
+            names = sorted(self._pending - {layout.COVERED})
+            self._pending.discard(layout.COVERED)
+        faults = []
+        try:
+            for name in names:
+                try:
+                    self._bring_one(name)
+                except DamagedError as error:
+                    faults.append(str(error))
+                    continue
+                with self._lock:
+                    self._pending.discard(name)
+            if faults:
+                raise BackupError(
+                    f"{len(faults)} object(s) of WAL could not be copied: {'; '.join(faults[:3])}"
+                )
+            self._begin()
+            if covered is not None and covered != self._covered:
+                WalArchive(self._target).put_covered(covered)
+                self._covered = covered
+        except BaseException:
+            self.tell(layout.COVERED)
+            raise
+        return len(names)
+
+    def _compare(self) -> None:
+        """What the first store has and the copy has not, or not as long."""
+        there = {info.path: info.size_bytes for info in self._target.names(layout.WAL)}
+        for name in there:
+            self._remember(name)
+        for info in self._source.names(layout.WAL):
+            if layout.parse_wal(info.path) is not None and there.get(info.path) != info.size_bytes:
+                self.tell(info.path)
+        self.tell(layout.COVERED)
+        self._is_known = True
+
+    def _bring_one(self, name: str) -> None:
+        try:
+            sealed = self._source.read_sealed(name)
+        except DamagedError:
+            # a partial segment goes when a longer one comes, which was told too
+            if self._source.store.head(self._source.path(name)) is None:
+                return
+            raise
+        self._target.put(name, sealed.data)
+        self._target.store.settle(self._target.path(name))
+        if self._target.read_sealed(name).blake2b != sealed.blake2b:
+            raise DamagedError(f"{name} is not in {self._target.store.url} as it was written there", [name])
+        self._remember(name)
+        self._remove_shorter(name)
+
+    def _remember(self, name: str) -> None:
+        wal = layout.parse_wal(name)
+        if wal is not None and wal.valid_bytes is not None:
+            self._partials.setdefault((wal.timeline, wal.segment), set()).add(name)
+
+    def _remove_shorter(self, name: str) -> None:
+        wal = layout.parse_wal(name)
+        if wal is None or wal.is_history:
+            return
+        key = (wal.timeline, wal.segment)
+        for other in sorted(self._partials.get(key, ())):
+            shorter = layout.parse_wal(other)
+            assert shorter is not None and shorter.valid_bytes is not None
+            if wal.valid_bytes is None or shorter.valid_bytes < wal.valid_bytes:
+                self._target.delete(other)
+                self._partials[key].discard(other)
+        if not self._partials.get(key):
+            self._partials.pop(key, None)
+
+    def _begin(self) -> None:
+        """Say where WAL begins, where the copy does not say so; from then on each store expires by itself."""
+        target, kept = WalArchive(self._target), WalArchive(self._source).kept()
+        if kept is not None and target.kept() is None:
+            target.put_kept(kept)

@@ -1,0 +1,173 @@
+"""WAL goes to every copy store as it comes; one that refuses holds nobody up, and catches up by itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from deploy.local.processes import wait_until
+from pipelines.backup import layout
+from pipelines.backup.copies import copy_repository
+from pipelines.backup.errors import BackupError
+from pipelines.backup.mirror import WalMirror
+from pipelines.backup.readiness import readiness
+from pipelines.backup.repository import Repository, find_system
+from pipelines.backup.verify import verify_repository
+from pipelines.backup.wal import WalArchive
+from resources.object_store import ObjectStore
+from resources.settings import Settings
+from tests.backup_cluster import Backups, Cluster, ship_wal
+from tests.faults.wal_support import completes, drop_slot, receiving, settings_of, wait_covered, whole
+from tests.http_proxy import HttpProxy, http_proxy_for
+
+
+@pytest.fixture
+def clean(cluster: Cluster) -> Iterator[None]:
+    """No slot of another test."""
+    drop_slot(cluster)
+    yield
+    drop_slot(cluster)
+
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Backups in a local store with a copy on S3, by way of a proxy that can refuse."""
+
+    backups: Backups
+    settings: Settings
+    proxy: HttpProxy
+
+    @property
+    def copy(self) -> Repository:
+        """The copy store alone."""
+        return self.backups.repository.only(self.backups.repository.copies[0])
+
+    def refuse(self) -> None:
+        """From now on the copy store answers nothing."""
+        self.proxy.answer = lambda method, path, number: 503
+
+    def wal(self, repository: Repository) -> list[str]:
+        """Names of WAL in one store."""
+        names = [info.path for info in repository.names(layout.WAL)]
+        return [name for name in names if layout.parse_wal(name) is not None]
+
+    def assert_copy_restores_all(self) -> None:
+        """The copy has what the first store has, is sound, and alone leads to the newest row."""
+        first = self.backups.repository.only(self.backups.repository.store)
+        assert self.wal(self.copy) == self.wal(first)
+        report = verify_repository(self.copy, self.backups.opener, True)
+        assert report.is_sound, report.faults
+        alone = replace(self.backups, repository=self.copy)
+        assert alone.restored_truth() == self.backups.cluster.truth()
+
+
+@pytest.fixture
+def copied(
+    backups: Backups, s3_url: str, s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Copied]:
+    with http_proxy_for(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        copy = ObjectStore.from_url(s3_url, retries=0)
+        repository = Repository(backups.repository.store, backups.cluster.system, (copy,))
+        both = replace(backups, repository=repository)
+        yield Copied(both, settings_of(both, tmp_path, LONGBOX_BACKUP_COPY_STORES=s3_url), proxy)
+
+
+def test_a_copy_store_that_refuses_holds_nobody_up_is_told_and_catches_up(copied: Copied):
+    backups, cluster = copied.backups, copied.backups.cluster
+    with receiving(copied.settings, backups) as run:
+        wait_covered(backups)
+        backups.engine.back_up("full")
+        copy_repository(backups.repository)
+        cluster.write()
+        wait_covered(backups, copied.copy)
+        copied.refuse()
+        for _ in range(2):
+            cluster.write()
+            cluster.run("SELECT pg_switch_wal()")
+        cluster.write()
+        wait_covered(backups)
+        title = f"the copy store {copied.copy.store.url} takes no WAL"
+        assert wait_until(lambda: [a for a in run.alerts if a.title == title] or None, seconds=20)
+        wait_covered(backups)
+        assert backups.engine.back_up("incremental").kind == "incremental"
+        assert find_system(backups.repository.store, backups.repository.copies) == cluster.system
+        assert not [alert for alert in run.alerts if alert.title == "the store takes no WAL"]
+        copied.proxy.heal()
+        wait_covered(backups, copied.copy)
+        assert wait_until(lambda: run.has_said(f"{title}: that is over") or None, seconds=20)
+    assert run.errors == []
+    copy_repository(backups.repository)
+    copied.assert_copy_restores_all()
+    whole(backups, copied.settings)
+    completes(backups, copied.settings)
+    copied.assert_copy_restores_all()
+
+
+def test_what_a_copy_store_missed_before_a_start_is_brought_by_the_next_one(copied: Copied):
+    backups, cluster = copied.backups, copied.backups.cluster
+    backups.engine.back_up("full")
+    copy_repository(backups.repository)
+    copied.refuse()
+    with receiving(copied.settings, backups) as run:
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+        cluster.write()
+        wait_covered(backups)
+        assert backups.restored_truth() == cluster.truth()
+    assert run.errors == []
+    copied.proxy.heal()
+    assert copied.wal(copied.copy) == []
+    completes(backups, copied.settings)
+    copied.assert_copy_restores_all()
+
+
+def test_readiness_tells_how_far_each_copy_leads_by_itself(copied: Copied):
+    backups = copied.backups
+    backups.engine.back_up("full")
+    copy_repository(backups.repository)
+    backups.cluster.write()
+    at = ship_wal(backups)
+    source = backups.repository.only(backups.repository.store)
+    state = readiness(backups.repository, backups.opener, at)
+    assert state.window is not None and state.copies[0].until is not None
+    assert state.copies[0].until < state.window.until == at
+    WalMirror(source, copied.copy).bring()
+    state = readiness(backups.repository, backups.opener, at)
+    assert state.copies[0].until == at and not any(cause.startswith("copy:") for cause in state.problems())
+    assert (
+        f"| To when, from the copy {copied.copy.store.url} alone | {at:%Y-%m-%d %H:%M:%S} UTC"
+        in state.as_markdown()
+    )
+    copied.refuse()
+    state = readiness(backups.repository, backups.opener, at)
+    assert "the goal is 15 min" in state.problems()[f"copy:{copied.copy.store.url}"]
+
+
+def test_damage_in_the_first_store_is_not_spread_and_what_follows_is_not_called_covered(copied: Copied):
+    backups, cluster = copied.backups, copied.backups.cluster
+    backups.engine.back_up("full")
+    source = backups.repository.only(backups.repository.store)
+    for _ in range(2):
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+    cluster.write()
+    ship_wal(backups)
+    victim = copied.wal(source)[0]
+    backups.flip(victim)
+    mirror = WalMirror(source, copied.copy)
+    with pytest.raises(BackupError, match=victim):
+        mirror.bring()
+    assert copied.wal(copied.copy) == copied.wal(source)[1:]
+    assert WalArchive(copied.copy).covered() is None
+    backups.flip(victim)
+    assert mirror.is_due
+    mirror.bring()
+    assert not mirror.is_due
+    assert WalArchive(copied.copy).covered() == WalArchive(source).covered()
+    copy_repository(backups.repository)
+    copied.assert_copy_restores_all()
