@@ -13,6 +13,7 @@ import base64
 import hashlib
 import io
 import json
+import mmap
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class SealBuffer(io.RawIOBase):
     """Memory that sealed objects are written into, one after the other: fresh memory costs more than encrypting it."""
 
     def __init__(self, expected_bytes: int = 64 << 10) -> None:
-        self._memory = bytearray(expected_bytes)
+        # mapped, not a bytearray, which would fill it with zeros: memory is taken as it is written to
+        self._memory = mmap.mmap(-1, expected_bytes)
         self.size_bytes = 0
 
     def writable(self) -> bool:
@@ -67,7 +69,7 @@ class SealBuffer(io.RawIOBase):
         end = self.size_bytes + len(data)
         if end > len(self._memory):
             # not resized in place: somebody may still hold a view
-            larger = bytearray(max(end, 2 * len(self._memory)))
+            larger = mmap.mmap(-1, max(end, 2 * len(self._memory)))
             larger[: self.size_bytes] = self.view()
             self._memory = larger
         self._memory[self.size_bytes : end] = data

@@ -65,7 +65,8 @@ class PartWriter:
         self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="longbox-upload")
         self._free: queue.SimpleQueue[SealBuffer] = queue.SimpleQueue()
         for _ in range(_UPLOADS + 1):
-            self._free.put(SealBuffer(part_bytes + part_bytes // 8))
+            # a part ends after its bytes were passed, and then takes what was still being compressed
+            self._free.put(SealBuffer(2 * part_bytes))
         self._failed: BaseException | None = None
         self._sealing = threading.Thread(target=self._seal, name="longbox-seal", daemon=True)
         self._plain_in_part = self._frames_in_part = 0

@@ -38,7 +38,7 @@ def test_what_was_put_is_read_back_and_told(store):
 def test_a_local_file_is_put_whole(store, tmp_path):
     (tmp_path / "big").write_bytes(bytes(range(256)) * 40_000)
     store.put("big", tmp_path / "big")
-    assert b"".join(store.read("big")) == (tmp_path / "big").read_bytes()
+    assert b"".join(store.read("big")) == (tmp_path / "big").read_bytes() == store.fetch("big")
     assert max(map(len, store.read("big"))) < 8 << 20, "an object is streamed, not held"
 
 
@@ -74,6 +74,8 @@ def test_what_is_absent_is_told_as_absent(store):
     store.delete("no/such")
     with pytest.raises(ObjectMissingError, match="no/such"):
         list(store.read("no/such"))
+    with pytest.raises(ObjectMissingError, match="no/such"):
+        store.fetch("no/such")
 
 
 def test_a_landing_day_loads_from_it_once(url, database_url, tmp_path):

@@ -82,7 +82,7 @@ def _run_and_kill(command, market, table, least):
         )
         return True if done else None
 
-    assert wait_until(is_far_enough, seconds=60)
+    assert wait_until(is_far_enough, seconds=240)
     process.send_signal(signal.SIGKILL)
     return process.wait()
 

@@ -16,8 +16,10 @@ FROM longbox.touched, generate_series(1, 30) AS later
 WHERE table_name = 'comics.pricing_data_normalized'
   AND date_trunc('month', event_on + later) = date_trunc('month', event_on)
 ON CONFLICT DO NOTHING;
+COMMENT ON COLUMN longbox.touched.event_on IS 'The day on which a row of the group changed';
 
 -- migrate: down
+COMMENT ON COLUMN longbox.touched.event_on IS NULL;
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
 SELECT DISTINCT table_name, landing_day, group_key, date_trunc('month', event_on)::date
 FROM longbox.touched WHERE table_name = 'comics.pricing_data_normalized'
