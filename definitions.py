@@ -36,7 +36,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
         warnings.simplefilter("ignore", dg.BetaWarning)
         parts = {name: system_definitions(system) for name, system in catalog.systems.items()}
         upkeep = upkeep_definitions(catalog)
-        backups = dg.Definitions.merge(backup_definitions(settings), wal_definitions())
+        backups = dg.Definitions.merge(backup_definitions(settings), wal_definitions(settings.backup_engine))
         pipelines = daily_pipelines(catalog, parts)
         jobs = upkeep_jobs([*parts.values(), upkeep])
         automation = dg.Definitions(
@@ -45,7 +45,7 @@ def build_definitions(*, resources: Mapping[str, Any] | None = None) -> dg.Defin
             schedules=[
                 *(daily_schedule(pipeline) for pipeline in pipelines),
                 *upkeep_schedules([job.name for job in jobs]),
-                *backup_schedules(),
+                *backup_schedules(settings.backup_engine),
             ],
             sensors=[
                 landing_sensor(pipelines),

@@ -35,7 +35,8 @@ def adopt(
     from pipelines.adoption.document import compose_document, write_document
     from pipelines.adoption.survey import read_only, survey_schema
     from resources.database import Database
-    from resources.settings import Settings, postgres_url
+    from resources.setting_values import postgres_url
+    from resources.settings import Settings
 
     try:
         address = postgres_url(url) if url else Settings.load().postgres_url

@@ -13,8 +13,7 @@ import typer
 from resources.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.backup.model import BackupRecord
-    from pipelines.backup.repository import Repository
+    from pipelines.backup.engine import Backup, BackupSource
     from resources.settings import Settings
 
 commands = typer.Typer(help="Back up the database cluster; see what there is and whether it is sound.")
@@ -43,6 +42,7 @@ def backup(
     if context.invoked_subcommand is not None:
         return
     from cli.progress import ProgressLine
+    from pipelines.backup.model import BackupRecord
     from pipelines.backup.routine import make_backup, platform_database
     from resources.keys import ServerKeys
     from resources.settings import Settings
@@ -61,10 +61,13 @@ def backup(
     record = made.record
     if made.reason:
         warn(f"a full backup: {made.reason}")
-    if ServerKeys.load(settings.backup_keys).is_due(dt.datetime.now(dt.UTC)):
-        warn("the recovery key is older than 90 days; `longbox backup keys rotate` adds one")
+    files = ""
+    if isinstance(record, BackupRecord):
+        files = f" in {record.files:,} files"
+        if ServerKeys.load(settings.backup_keys).is_due(dt.datetime.now(dt.UTC)):
+            warn("the recovery key is older than 90 days; `longbox backup keys rotate` adds one")
     typer.echo(
-        f"{record.backup_id}: {_size(record.plain_bytes)} in {record.files:,} files, "
+        f"{record.backup_id}: {_size(record.plain_bytes)}{files}, "
         f"{_size(record.stored_bytes)} stored, {record.duration_seconds:.1f} s"
     )
 
@@ -74,23 +77,25 @@ def list_backups(
     system: System = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """List the backups, oldest first, and the moments that can be restored."""
-    from pipelines.backup.planning import window
-    from pipelines.backup.setup import open_stored_repository, opener
+    """List the backups, oldest first, the moments that can be restored, and what the engine cannot prove."""
+    from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
-    settings = Settings.load()
-    repository = open_stored_repository(settings, system)
-    records = repository.records()
-    for record in records:
-        typer.echo(_as_json(repository, record) if as_json else _as_line(repository, record))
-    for name, reason in records.faults.items():
+    source = open_stored_source(Settings.load(), system)
+    found = source.catalogue()
+    for record in found.sound:
+        typer.echo(_as_json(source, record) if as_json else _as_line(source, record))
+    for name, reason in found.faults.items():
         typer.echo(f"damaged: {name}: {reason}", err=True)
-    found = window(repository, opener(settings))
-    if not as_json and found is not None:
-        how = "any moment" if found.is_from_wal else "the end of each backup (no WAL is in the store)"
-        typer.echo(f"restorable: {how}, {found.first:%Y-%m-%d %H:%M:%SZ} to {found.until:%Y-%m-%d %H:%M:%SZ}")
-    if records.faults:
+    window = source.window()
+    if not as_json and window is not None:
+        how = "any moment" if window.is_from_wal else "the end of each backup (no WAL is in the store)"
+        typer.echo(
+            f"restorable: {how}, {window.first:%Y-%m-%d %H:%M:%SZ} to {window.until:%Y-%m-%d %H:%M:%SZ}"
+        )
+    for limit in source.limits if not as_json else ():
+        typer.echo(f"not proved: {limit}")
+    if found.faults:
         raise typer.Exit(1)
 
 
@@ -105,43 +110,30 @@ def verify(
 
     What the ledger names has to be there too, where the platform's database can be asked.
     """
-    from pipelines.backup.setup import open_stored_repository, opener
-    from pipelines.backup.verify import verify_backup, verify_repository
+    from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
     settings = Settings.load()
-    whole, keys = open_stored_repository(settings, system), opener(settings)
-    is_decrypting, is_sound = keys.has("recovery"), True
-    named = {} if backup_id else _named_by_ledger(settings, whole)
-    for store in whole.stores:
-        repository = whole.only(store)
-        if backup_id:
-            result = verify_backup(repository, backup_id, keys, is_decrypting)
-            faults, objects, size = list(result.faults), result.objects, result.stored_bytes
-        else:
-            # a copy may be some hours behind what the ledger names
-            wanted = named if store is whole.store else {}
-            report = verify_repository(repository, keys, is_decrypting, named=wanted)
-            faults, objects, size = (
-                [str(fault) for fault in report.faults],
-                report.objects,
-                report.stored_bytes,
-            )
-        for fault in faults:
-            typer.echo(f"{store.url}: {fault}")
-        how = "decrypted" if is_decrypting else "checked by their hashes; the recovery keys are not here"
-        typer.echo(f"{store.url}: {objects} objects, {_size(size)}, {how}: {len(faults) or 'no'} fault(s)")
-        is_sound = is_sound and not faults
-    if not is_sound:
+    source = open_stored_source(settings, system)
+    reports = source.read_back(backup_id, {} if backup_id else _named_by_ledger(settings, source))
+    for report in reports:
+        for fault in report.faults:
+            typer.echo(f"{report.store}: {fault}")
+        how = (
+            "decrypted" if report.is_decrypted else "checked by their hashes; the recovery keys are not here"
+        )
+        count = f"{report.objects} objects, {_size(report.stored_bytes)}, {how}"
+        typer.echo(f"{report.store}: {count}: {len(report.faults) or 'no'} fault(s)")
+    if not all(report.is_sound for report in reports):
         raise typer.Exit(1)
 
 
-def _named_by_ledger(settings: "Settings", whole: "Repository") -> dict[str, str]:
+def _named_by_ledger(settings: "Settings", source: "BackupSource") -> dict[str, str]:
     from pipelines.backup.routine import named_by_ledger
     from resources.errors import LongboxError
 
     try:
-        return named_by_ledger(settings, whole)
+        return named_by_ledger(settings, source)
     except LongboxError as error:
         typer.echo(f"the ledger was not asked what has to be there: {error}", err=True)
         return {}
@@ -157,10 +149,10 @@ def copy(
 ) -> None:
     """Bring every object to the stores of LONGBOX_BACKUP_COPY_STORES and check it there (exit code 1: a fault)."""
     from pipelines.backup import copies
-    from pipelines.backup.setup import open_stored_repository
+    from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
-    repository = open_stored_repository(Settings.load(), system)
+    repository = open_stored_source(Settings.load(), system).repository
     if not repository.copies:
         raise UserError("no copy store is named; set LONGBOX_BACKUP_COPY_STORES")
     results = copies.mend(repository) if mend else copies.copy_repository(repository)
@@ -183,30 +175,27 @@ def expire(
 ) -> None:
     """Delete backups and WAL that the policy no longer keeps, in the store and in each copy. Shows only, by default."""
     from pipelines.backup.expiry import Policy
-    from pipelines.backup.expiry import expire as carry_out
-    from pipelines.backup.ledger import Ledger
-    from pipelines.backup.routine import expire_store, platform_database
-    from pipelines.backup.setup import open_stored_repository
+    from pipelines.backup.routine import expire_source, platform_database
+    from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
-    settings, now = Settings.load(), dt.datetime.now(dt.UTC)
-    whole = open_stored_repository(settings, system)
-    for store in whole.stores:
-        result = carry_out(whole.only(store), Policy(), now)
-        if yes:
-            with platform_database(settings) as database:
-                if database is None:
-                    raise UserError(
-                        "the database is not migrated, so that its ledger cannot be told; `longbox migrate`"
-                    )
-                result = expire_store(
-                    whole.only(store), Policy(), now, Ledger(database, whole.system_identifier)
+    settings = Settings.load()
+    source = open_stored_source(settings, system)
+    if yes:
+        with platform_database(settings) as database:
+            if database is None:
+                raise UserError(
+                    "the database is not migrated, so that its ledger cannot be told; `longbox migrate`"
                 )
+            results = expire_source(source, database, Policy())
+    else:
+        results = source.expire(Policy(), dt.datetime.now(dt.UTC))
+    for result in results:
         for backup_id in result.plan.expired:
-            typer.echo(f"{store.url}: {backup_id}")
+            typer.echo(f"{result.store}: {backup_id}")
         act = "deleted" if yes else "would go; --yes deletes"
         typer.echo(
-            f"{store.url}: {len(result.plan.expired)} backup(s) and {len(result.plan.wal)} of WAL, "
+            f"{result.store}: {len(result.plan.expired)} backup(s) and {len(result.plan.wal)} of WAL, "
             f"{_size(result.freed_bytes)}, {act}; {len(result.plan.kept)} backup(s) stay"
         )
 
@@ -304,8 +293,8 @@ def _uses(settings: "Settings") -> dict[str, int]:
     return found
 
 
-def _as_line(repository: "Repository", record: "BackupRecord") -> str:
-    checked = repository.verification(record.backup_id)
+def _as_line(source: "BackupSource", record: "Backup") -> str:
+    checked = source.repository.verification(record.backup_id)
     if checked is None:
         state = "not verified"
     else:
@@ -316,8 +305,8 @@ def _as_line(repository: "Repository", record: "BackupRecord") -> str:
     )
 
 
-def _as_json(repository: "Repository", record: "BackupRecord") -> str:
-    checked = repository.verification(record.backup_id)
+def _as_json(source: "BackupSource", record: "Backup") -> str:
+    checked = source.repository.verification(record.backup_id)
     facts = {
         "backup_id": record.backup_id,
         "kind": record.kind,
@@ -326,7 +315,8 @@ def _as_json(repository: "Repository", record: "BackupRecord") -> str:
         "parent_id": record.parent_id,
         "plain_bytes": record.plain_bytes,
         "stored_bytes": record.stored_bytes,
-        "recovery_key_id": record.recovery_key_id,
+        "recovery_key_id": getattr(record, "recovery_key_id", None),
+        "snapshot_id": getattr(record, "snapshot_id", None),
         "is_sound": checked.is_sound if checked else None,
     }
     return json.dumps(facts)

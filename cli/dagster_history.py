@@ -21,7 +21,7 @@ def dagster_history(
     from pipelines.retention.dagster_history import HistoryJob
     from resources.dagster_logs import delete_compute_logs
     from resources.database import Database
-    from resources.settings import postgres_url
+    from resources.setting_values import postgres_url
 
     with session() as current:
         settings = current.settings

@@ -12,7 +12,8 @@ def register(app: typer.Typer) -> None:
 
 def env() -> None:
     """Print `export` lines for psql, redis-cli, DuckDB and plain Dagster commands. They hold passwords."""
-    from resources.settings import Settings, postgres_url
+    from resources.setting_values import postgres_url
+    from resources.settings import Settings
 
     settings = Settings.load()
     variables = {

@@ -61,7 +61,8 @@ def partition(
     Each step can be interrupted and asked for again, and tells what comes next.
     """
     from pipelines.adoption.repartition import Repartition, parse_target
-    from resources.settings import Settings, postgres_url
+    from resources.setting_values import postgres_url
+    from resources.settings import Settings
 
     chosen = [
         name

@@ -13,7 +13,6 @@ from cli.backup import System
 from resources.errors import UserError
 
 if TYPE_CHECKING:
-    from pipelines.backup.planning import RestorePlan
     from pipelines.backup.restore import RestoreResult
 
 
@@ -48,9 +47,8 @@ def restore(
     """Restore into a folder of its own, start the database there and check it. Overwrites nothing."""
     from cli.progress import ProgressLine
     from deploy.local import ports
-    from pipelines.backup.planning import RestoreRequest, plan
-    from pipelines.backup.restore import restore as carry_out
-    from pipelines.backup.setup import open_stored_repository, opener
+    from pipelines.backup.model import RestoreRequest
+    from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
     if [to is not None, latest, backup_id is not None].count(True) != 1:
@@ -61,14 +59,13 @@ def restore(
     settings = Settings.load()
     chosen = ports.choose("--port", port, remembered=None) if start else None
     request = RestoreRequest(into.expanduser().absolute(), moment, backup_id, chosen)
-    repository, keys = open_stored_repository(settings, system), opener(settings)
-    decided = plan(repository, request, keys)
-    typer.echo(_describe(decided))
+    source = open_stored_source(settings, system)
+    typer.echo(source.preview(request))
     if dry_run:
         return
     line = ProgressLine()
     try:
-        result = carry_out(repository, request, keys, line)
+        result = source.restore(request, line)
     finally:
         line.close()
     _tell(result)
@@ -84,16 +81,8 @@ def _moment(text: str) -> dt.datetime:
     return moment
 
 
-def _describe(decided: "RestorePlan") -> str:
-    chain = ", ".join(record.backup_id for record in decided.chain)
-    size = sum(record.plain_bytes for record in decided.chain)
-    return (
-        f"from {chain} ({size / 1e6:,.0f} MB) and up to {decided.wal_bytes / 1e6:,.0f} MB of WAL; needs "
-        f"{decided.needed_bytes / 1e6:,.0f} MB of disk, takes about {max(1.0, decided.estimate_seconds):.0f} s"
-    )
-
-
 def _tell(result: "RestoreResult") -> None:
+    assert result.recovered is not None  # every engine that restores into a folder looks at the server
     last = result.recovered.last_commit_at
     commit = f"last commit {last:%Y-%m-%d %H:%M:%S.%f} UTC, " if last else ""
     typer.echo(

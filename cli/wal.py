@@ -23,13 +23,15 @@ def receive() -> None:
     import threading
 
     from pipelines.backup.resident import Resident
+    from pipelines.backup.setup import require_own_wal
     from resources.notifier import Notifier
     from resources.settings import Settings
 
+    settings = Settings.load()
+    require_own_wal(settings)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    settings = Settings.load()
     Resident(settings, _say, Notifier(settings.alert_urls)).run(stop)
 
 
@@ -45,11 +47,12 @@ def status(
 ) -> None:
     """Show what can be restored up to when, what is missing, and what slot and spool hold (exit code 1: a problem)."""
     from pipelines.backup.readiness import RPO
-    from pipelines.backup.setup import opener
+    from pipelines.backup.setup import opener, require_own_wal
     from pipelines.backup.watch import is_received, look
     from resources.settings import Settings
 
     settings = Settings.load()
+    require_own_wal(settings)
     if alive:
         raise typer.Exit(0 if is_received(settings) else 1)
     found = look(settings, opener(settings))

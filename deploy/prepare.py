@@ -13,7 +13,8 @@ from pathlib import Path
 from deploy.local import external
 from resources.errors import LongboxError, UserError
 from resources.s3_admin import S3Administration
-from resources.settings import PROJECT_ROOT, Settings, redact
+from resources.setting_values import redact
+from resources.settings import PROJECT_ROOT, Settings
 
 Report = Callable[[str], None]
 

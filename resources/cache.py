@@ -5,7 +5,7 @@ Driver errors become `CacheUnavailableError`, on which every reader falls back t
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
 import redis
@@ -56,20 +56,6 @@ class Cache:
     def delete(self, *keys: str) -> int:
         """Remove keys at once. Returns how many were there."""
         return self._call("delete", lambda: self._client.unlink(*keys)) if keys else 0
-
-    def delete_matching(self, pattern: str) -> int:
-        """Remove every key that matches the glob `pattern`, in steps that never block the server."""
-
-        def sweep() -> int:
-            removed, batch = 0, []
-            for key in cast(Iterable[bytes], self._client.scan_iter(match=pattern, count=1000)):
-                batch.append(key)
-                if len(batch) == 1000:
-                    removed += self._client.unlink(*batch)
-                    batch = []
-            return removed + (self._client.unlink(*batch) if batch else 0)
-
-        return self._call("delete", sweep)
 
     def close(self) -> None:
         """Close the connections."""

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
-from resources.settings import without_secret
+from resources.setting_values import without_secret
 
 # The pool warns at every attempt; what is wrong is told once, in the error that ends the waiting.
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

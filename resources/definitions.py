@@ -16,7 +16,8 @@ from resources.database import APP_ROLE, OWNER_ROLE, Database
 from resources.notifier import COOL_DOWN_SECONDS, Notifier, Sent
 from resources.object_store import ObjectStore
 from resources.s3_admin import S3Administration
-from resources.settings import Settings, postgres_url
+from resources.setting_values import postgres_url
+from resources.settings import Settings
 
 _ALERTS_SENT: dict[str, Sent] = {}  # sensors build their resources at every tick: what was told outlives them
 

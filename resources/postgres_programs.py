@@ -60,8 +60,8 @@ class PostgresPrograms:
         return self.folder / name
 
 
-def find_postgres(major: int | None = None) -> PostgresPrograms:
-    """The PostgreSQL of the wheel, else of PATH; of that major version if one is named.
+def find_postgres(major: int | None = None, oldest: int = OLDEST_POSTGRES) -> PostgresPrograms:
+    """The PostgreSQL of the wheel, else of PATH, not older than `oldest`; of that major version if one is named.
 
     Raises `MissingProgramsError` that says what was looked at.
     """
@@ -71,7 +71,7 @@ def find_postgres(major: int | None = None) -> PostgresPrograms:
         if version is None or not os.access(folder / "initdb", os.X_OK):
             continue
         found = PostgresPrograms(folder, version, wheel)
-        if found.major >= OLDEST_POSTGRES and major in (None, found.major):
+        if found.major >= oldest and major in (None, found.major):
             return found
         seen.append(f"{version} in {folder}")
     only = f"found only {', '.join(seen)}" if seen else "found none"

@@ -22,13 +22,14 @@ import psutil
 
 from resources.errors import LongboxError
 from resources.postgres_programs import (
+    OLDEST_POSTGRES,
     PostgresPrograms,
     RunAs,
     find_postgres,
     reachable_programs,
     server_user,
 )
-from resources.settings import without_secret
+from resources.setting_values import without_secret
 
 _PIPE_BYTES = 1 << 20
 _STOP_SECONDS = 10.0
@@ -115,9 +116,11 @@ class PostgresTools:
     run_as: RunAs | None
 
     @classmethod
-    def find(cls, major: int | None = None, data: Path = Path("/nonexistent")) -> "PostgresTools":
+    def find(
+        cls, major: int | None = None, data: Path = Path("/nonexistent"), oldest: int = OLDEST_POSTGRES
+    ) -> "PostgresTools":
         """Programs of that major version, reachable by the user who will own `data`. Raises `MissingProgramsError`."""
-        programs, user = find_postgres(major), server_user(data)
+        programs, user = find_postgres(major, oldest), server_user(data)
         return cls(reachable_programs(programs, user) if user else programs, user)
 
     @contextlib.contextmanager

@@ -17,7 +17,7 @@ import redis
 
 from resources.errors import CacheUnavailableError, DatabaseUnavailableError, ObjectStoreError
 from resources.object_store import ObjectStore
-from resources.settings import redact, without_secret
+from resources.setting_values import redact, without_secret
 from resources.sql import Queries
 
 TIMEOUT_SECONDS = 5

@@ -22,9 +22,11 @@ import psutil
 import psycopg
 
 from resources.errors import LongboxError
+from resources.pgbackrest import pgbackrest_variables
 from resources.postgres_tools import PostgresTools
 
 LOOPBACK = "127.0.0.1"
+_SOCKET_PORT = 5432  # of the socket's name; nothing listens on TCP
 _POLL_SECONDS = 0.05
 _STOP_STEPS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 30.0), (signal.SIGKILL, 10.0))
 # whatever the origin's configuration says, this server must not act for it
@@ -80,6 +82,7 @@ class RestoredServer:
             "hba_file": str(access),
             "listen_addresses": "",
             "unix_socket_directories": str(self._folder),
+            "port": str(_SOCKET_PORT),  # the origin's configuration may name another one
         }
         self._give(self._folder, access)
         # the target last: an empty one that is read after it counts as a second target
@@ -88,7 +91,7 @@ class RestoredServer:
 
     def url(self, database: str = "postgres") -> str:
         """URL of one database over the private socket."""
-        return f"postgresql://{quote(self._superuser)}@/{quote(database)}?host={quote(str(self._folder))}"
+        return f"postgresql://{quote(self._superuser)}@/{quote(database)}?host={quote(str(self._folder))}&port={_SOCKET_PORT}"
 
     def wait_for(
         self, is_reached: Callable[[psycopg.Connection[tuple[object, ...]]], bool], seconds: float
@@ -199,7 +202,8 @@ def _spawn(
     process: subprocess.Popen[bytes] = subprocess.Popen(
         [tools.programs.program("postgres"), "-D", data, *options],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, start_new_session=True,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+        # a restore_command of pgBackRest may find its repository's secrets there
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **pgbackrest_variables()},
         **(tools.run_as.options() if tools.run_as else {}),
     )  # type: ignore[call-overload]  # fmt: skip
     return process

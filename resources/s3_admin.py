@@ -143,15 +143,6 @@ class S3Administration:
         )
         return True
 
-    def require_versioning(self) -> None:
-        """Raise `ObjectStoreError` unless versioning is on: without it an overwritten object is gone."""
-        found = self.describe().versioning
-        if found != "enabled":
-            raise ObjectStoreError(
-                f"versioning of bucket {self.bucket} is {found}; turn it on, an overwritten or deleted object "
-                "could not be brought back"
-            )
-
     def ensure_object_lock(self, days: int, mode: Mode = "GOVERNANCE") -> bool:
         """Give every new object a retention of `days`. Returns whether anything changed. Idempotent.
 

@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from resources import setting_values as values
 from resources.errors import UserError
+from resources.setting_values import redact
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 STATE_FILE_NAME = "stack.json"
-HISTORY_DAYS, LEAST_HISTORY_DAYS = 30, 7
-_HIDDEN = "***"
-_POSTGRES_SCHEMES = ("postgresql", "postgres")
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
-_STORE_SCHEMES = ("file", "s3", "gs", "az")
+HISTORY_DAYS = 30
+BACKUP_ENGINES = ("postgres", "pgbackrest", "external")
 T = TypeVar("T")
 
 
@@ -78,6 +76,54 @@ SETTINGS: tuple[Setting, ...] = (
         "folder `objects` in LONGBOX_HOME",
         "Where files land and archives go; credentials and AWS_ENDPOINT_URL come from the store's usual variables.",
         "s3://acme-longbox/production",
+    ),
+    Setting(
+        "LONGBOX_BACKUP_ENGINE",
+        "postgres",
+        "What makes backups: postgres (PostgreSQL's own tools), pgbackrest, or external (a provider's snapshots).",
+        "pgbackrest",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_STANZA",
+        "none",
+        "pgbackrest: the stanza of this server in its configuration.",
+        "main",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_CONFIG",
+        "pgBackRest's own",
+        "pgbackrest: its configuration file, where it is not in its usual place.",
+        "/etc/pgbackrest/pgbackrest.conf",
+    ),
+    Setting(
+        "LONGBOX_PGBACKREST_COMMAND",
+        "pgbackrest",
+        "pgbackrest: how it is called, where that takes more than its name.",
+        "sudo -n -u postgres pgbackrest",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_EVIDENCE_COMMAND",
+        "none",
+        "external: a command that prints the provider's snapshots as JSON.",
+        "/etc/longbox/list-snapshots",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_EVIDENCE_FILE",
+        "none",
+        "external: instead of the command, a file with the same JSON that someone else keeps up to date.",
+        "/var/lib/longbox/snapshots.json",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_RESTORE_COMMAND",
+        "none",
+        "external: restores the snapshot LONGBOX_SNAPSHOT_ID beside the live server and prints its URL, for drills.",
+        "/etc/longbox/restore-snapshot",
+    ),
+    Setting(
+        "LONGBOX_EXTERNAL_DISCARD_COMMAND",
+        "none",
+        "external: removes what the restore command made of LONGBOX_SNAPSHOT_ID.",
+        "/etc/longbox/discard-restored",
     ),
     Setting("LONGBOX_BACKUP_STORE", "the object store", "Where backups go.", "s3://acme-backups/longbox"),
     Setting(
@@ -192,36 +238,59 @@ class Settings:
     wal_ship_seconds: int = 30
     wal_spool_max_bytes: int = 2 * 10**9
     wal_slot_max_bytes: int = 8 * 10**9
+    backup_engine: str = BACKUP_ENGINES[0]
+    pgbackrest_stanza: str | None = None
+    pgbackrest_config: Path | None = None
+    pgbackrest_command: tuple[str, ...] = ("pgbackrest",)
+    external_evidence_command: tuple[str, ...] = ()
+    external_evidence_file: Path | None = None
+    external_restore_command: tuple[str, ...] = ()
+    external_discard_command: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read and check `environ` (the process's own if None). Raises `UserError` that names the variable."""
         read = _Reader(os.environ if environ is None else environ)
         return cls(
-            home=read.one("LONGBOX_HOME", _folder) or PROJECT_ROOT / ".longbox",
-            systems=read.many("LONGBOX_SYSTEMS", r":", _existing_folder),
-            alert_urls=read.many("LONGBOX_ALERT_URLS", r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", _any_url),
-            fx_rates_file=read.one("LONGBOX_FX_RATES", _existing_file),
-            dagster_history_days=read.one("LONGBOX_DAGSTER_HISTORY_DAYS", _history_days) or HISTORY_DAYS,
-            postgres_port=read.one("LONGBOX_POSTGRES_PORT", _port),
-            redis_port=read.one("LONGBOX_REDIS_PORT", _port),
-            ui_port=read.one("LONGBOX_UI_PORT", _port),
-            is_debug=bool(read.one("LONGBOX_DEBUG", _switch)),
-            postgres_replica_urls=read.many("LONGBOX_POSTGRES_REPLICA_URLS", r",", postgres_url),
-            backup_copy_stores=read.many("LONGBOX_BACKUP_COPY_STORES", r",", _store_url),
-            given_postgres_url=read.one("LONGBOX_POSTGRES_URL", postgres_url),
-            given_dagster_postgres_url=read.one("LONGBOX_DAGSTER_POSTGRES_URL", postgres_url),
-            given_redis_url=read.one("LONGBOX_REDIS_URL", _redis_url),
-            given_object_store=read.one("LONGBOX_OBJECT_STORE", _store_url),
-            given_backup_store=read.one("LONGBOX_BACKUP_STORE", _store_url),
-            given_backup_postgres_url=read.one("LONGBOX_BACKUP_POSTGRES_URL", postgres_url),
-            given_backup_keys=read.one("LONGBOX_BACKUP_KEYS", _path),
-            given_backup_recovery_keys=read.one("LONGBOX_BACKUP_RECOVERY_KEYS", _path),
-            given_wal_spool=read.one("LONGBOX_WAL_SPOOL", _path),
-            wal_ship_seconds=read.one("LONGBOX_WAL_SHIP_SECONDS", _ship_seconds) or cls.wal_ship_seconds,
-            wal_spool_max_bytes=read.one("LONGBOX_WAL_SPOOL_MAX_BYTES", _size_bytes)
+            home=read.one("LONGBOX_HOME", values.folder) or PROJECT_ROOT / ".longbox",
+            systems=read.many("LONGBOX_SYSTEMS", r":", values.existing_folder),
+            alert_urls=read.many(
+                "LONGBOX_ALERT_URLS", r"[,\s]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", values.any_url
+            ),
+            fx_rates_file=read.one("LONGBOX_FX_RATES", values.existing_file),
+            dagster_history_days=read.one("LONGBOX_DAGSTER_HISTORY_DAYS", values.history_days)
+            or HISTORY_DAYS,
+            postgres_port=read.one("LONGBOX_POSTGRES_PORT", values.port),
+            redis_port=read.one("LONGBOX_REDIS_PORT", values.port),
+            ui_port=read.one("LONGBOX_UI_PORT", values.port),
+            is_debug=bool(read.one("LONGBOX_DEBUG", values.switch)),
+            postgres_replica_urls=read.many("LONGBOX_POSTGRES_REPLICA_URLS", r",", values.postgres_url),
+            backup_copy_stores=read.many("LONGBOX_BACKUP_COPY_STORES", r",", values.store_url),
+            given_postgres_url=read.one("LONGBOX_POSTGRES_URL", values.postgres_url),
+            given_dagster_postgres_url=read.one("LONGBOX_DAGSTER_POSTGRES_URL", values.postgres_url),
+            given_redis_url=read.one("LONGBOX_REDIS_URL", values.redis_url),
+            given_object_store=read.one("LONGBOX_OBJECT_STORE", values.store_url),
+            given_backup_store=read.one("LONGBOX_BACKUP_STORE", values.store_url),
+            given_backup_postgres_url=read.one("LONGBOX_BACKUP_POSTGRES_URL", values.postgres_url),
+            given_backup_keys=read.one("LONGBOX_BACKUP_KEYS", values.path),
+            given_backup_recovery_keys=read.one("LONGBOX_BACKUP_RECOVERY_KEYS", values.path),
+            given_wal_spool=read.one("LONGBOX_WAL_SPOOL", values.path),
+            wal_ship_seconds=read.one("LONGBOX_WAL_SHIP_SECONDS", values.ship_seconds)
+            or cls.wal_ship_seconds,
+            wal_spool_max_bytes=read.one("LONGBOX_WAL_SPOOL_MAX_BYTES", values.size_bytes)
             or cls.wal_spool_max_bytes,
-            wal_slot_max_bytes=read.one("LONGBOX_WAL_SLOT_MAX_BYTES", _size_bytes) or cls.wal_slot_max_bytes,
+            wal_slot_max_bytes=read.one("LONGBOX_WAL_SLOT_MAX_BYTES", values.size_bytes)
+            or cls.wal_slot_max_bytes,
+            backup_engine=read.one("LONGBOX_BACKUP_ENGINE", values.one_of(*BACKUP_ENGINES))
+            or cls.backup_engine,
+            pgbackrest_stanza=read.one("LONGBOX_PGBACKREST_STANZA", values.name),
+            pgbackrest_config=read.one("LONGBOX_PGBACKREST_CONFIG", values.existing_file),
+            pgbackrest_command=read.one("LONGBOX_PGBACKREST_COMMAND", values.command)
+            or cls.pgbackrest_command,
+            external_evidence_command=read.one("LONGBOX_EXTERNAL_EVIDENCE_COMMAND", values.command) or (),
+            external_evidence_file=read.one("LONGBOX_EXTERNAL_EVIDENCE_FILE", values.path),
+            external_restore_command=read.one("LONGBOX_EXTERNAL_RESTORE_COMMAND", values.command) or (),
+            external_discard_command=read.one("LONGBOX_EXTERNAL_DISCARD_COMMAND", values.command) or (),
         )
 
     @property
@@ -325,137 +394,8 @@ class _Reader:
             raise UserError(f"{name} {error}; for example {name}={redact(example)}") from error
 
 
-def redact(url: str) -> str:
-    """`url` without its password and without secrets in its query, fit for messages and logs."""
-    text = re.sub(r"(?<=://)([^/?#]*):[^/?#]*@", rf"\1:{_HIDDEN}@", url)
-    return re.sub(r"(?i)\b(password|passwd|pwd|secret|token|key|sig)=[^&\s]+", rf"\1={_HIDDEN}", text)
-
-
-def without_secret(message: str, url: str) -> str:
-    """`message` with every appearance of the password of `url` hidden: drivers quote it now and then."""
-    password = _split(url).password
-    for secret in {password, unquote(password)} if password else ():
-        message = message.replace(secret, _HIDDEN)
-    return message
-
-
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     """Variables that look like settings but are none, each with the nearest known name, for a warning."""
     known = [setting.name for setting in SETTINGS]
     found = sorted(name for name in environ if name.startswith("LONGBOX_") and name not in known)
     return {name: next(iter(get_close_matches(name, known, n=1, cutoff=0.8)), None) for name in found}
-
-
-def postgres_url(text: str) -> str:
-    """`text` as a libpq URL: `postgresql://`, with the driver suffix of SQLAlchemy removed. Raises ValueError."""
-    if "://" not in text:
-        raise ValueError("is not a URL (keywords such as host=... are not read)")
-    scheme, rest = text.split("://", 1)
-    if scheme.split("+")[0] not in _POSTGRES_SCHEMES:
-        raise ValueError(f"has the scheme {scheme!r} where postgresql is wanted")
-    url = f"postgresql://{rest}"
-    if not _split(url).path.strip("/"):
-        raise ValueError("names no database")
-    return url
-
-
-def _redis_url(text: str) -> str:
-    return _with_scheme(text, _REDIS_SCHEMES)
-
-
-def _store_url(text: str) -> str:
-    if text.startswith(("/", ".", "~")):
-        raise ValueError(f"is a path where a URL is wanted (file://{Path(text).expanduser().absolute()})")
-    url = _with_scheme(text, _STORE_SCHEMES)
-    parts = _split(url)
-    if parts.scheme == "file":
-        if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
-            raise ValueError(
-                "must name a folder by its absolute path, with three slashes: file:///srv/objects"
-            )
-    elif not parts.netloc:
-        raise ValueError("names no bucket")
-    return urlunsplit(parts).rstrip("/")
-
-
-def _with_scheme(text: str, schemes: tuple[str, ...]) -> str:
-    scheme = _split(text).scheme
-    if "://" not in text or scheme not in schemes:
-        raise ValueError(f"must start with {' or '.join(f'{known}://' for known in schemes)}")
-    return text
-
-
-def _any_url(text: str) -> str:
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", text):
-        raise ValueError("holds an entry that is no URL")
-    return text
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        # the original message may quote a part of the password that was taken for the port
-        raise ValueError(
-            "is not a well-formed URL (a password's @ : / ? # must be percent-encoded)"
-        ) from error
-    return parts
-
-
-def _folder(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"is {path}, which is not a folder")
-    return path
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser().absolute()
-
-
-def _existing_folder(text: str) -> Path:
-    path = _folder(text)
-    if not path.is_dir():
-        raise ValueError(f"names {path}, which does not exist")
-    return path
-
-
-def _existing_file(text: str) -> Path:
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise ValueError(f"names {path}, which is no file")
-    return path
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise ValueError(f"is {text!r}, which is no port from 1 to 65535")
-    return int(text)
-
-
-def _history_days(text: str) -> int:
-    if not text.isdecimal() or not LEAST_HISTORY_DAYS <= int(text) <= 36_500:
-        raise ValueError(f"is {text!r}, which is no number of days from {LEAST_HISTORY_DAYS}")
-    return int(text)
-
-
-def _ship_seconds(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 60:
-        raise ValueError(f"is {text!r}, which is no number of seconds from 1 to 60")
-    return int(text)
-
-
-def _size_bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+) *(MB|GB|TB)?", text, re.IGNORECASE)
-    factor = {"": 1, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-    size = int(match[1]) * factor[(match[2] or "").upper()] if match else 0
-    if size < 64 * 10**6:
-        raise ValueError(f"is {text!r}, which is no size of 64MB or more")
-    return size
-
-
-def _switch(text: str) -> bool:
-    if text.lower() not in ("0", "1", "true", "false", "yes", "no", "on", "off"):
-        raise ValueError(f"is {text!r} where 1 or 0 is wanted")
-    return text.lower() in ("1", "true", "yes", "on")

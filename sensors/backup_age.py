@@ -13,7 +13,7 @@ import dagster as dg
 
 from resources.errors import LongboxError, UserError
 from resources.notifier import Alert, Notifier
-from resources.settings import Settings
+from resources.settings import BACKUP_ENGINES, Settings
 
 BACKUP = "backup_full"
 
@@ -34,11 +34,10 @@ def backup_age_sensor() -> dg.SensorDefinition:
         notifier: dg.ResourceParam[Notifier],
     ) -> dg.SensorResult:
         from pipelines.backup.readiness import readiness
-        from pipelines.backup.setup import open_stored_repository, opener
+        from pipelines.backup.setup import open_stored_source
 
         try:
-            repository = open_stored_repository(settings)
-            problems = readiness(repository, opener(settings), dt.datetime.now(dt.UTC)).problems()
+            problems = readiness(open_stored_source(settings), dt.datetime.now(dt.UTC)).problems()
         except UserError as error:
             problems = {"none": str(error)}
         slot = _slot_to_give_up(settings)
@@ -58,6 +57,8 @@ def backup_age_sensor() -> dg.SensorDefinition:
 def _slot_to_give_up(settings: Settings) -> str:
     from pipelines.backup.slot_guard import slot_to_give_up
 
+    if settings.backup_engine != BACKUP_ENGINES[0]:
+        return ""  # the slot is the default engine's
     try:
         return slot_to_give_up(settings)
     except LongboxError:

@@ -62,8 +62,11 @@ def upkeep_schedules(job_names: Sequence[str]) -> list[dg.ScheduleDefinition]:
     ]
 
 
-def backup_schedules() -> list[dg.ScheduleDefinition]:
+def backup_schedules(engine: str = "postgres") -> list[dg.ScheduleDefinition]:
     """The clock of backups, and of the drill, which comes at another moment every day."""
+    clock = {**BACKUPS, "restore_drill": [drill_time(day) for day in range(1, 32)]}
+    if engine == "external":
+        del clock["wal_observation"]  # a provider keeps its own WAL
     return [
         dg.ScheduleDefinition(
             name=f"{name}_schedule",
@@ -72,7 +75,7 @@ def backup_schedules() -> list[dg.ScheduleDefinition]:
             execution_timezone="UTC",
             default_status=dg.DefaultScheduleStatus.STOPPED,
         )
-        for name, crons in {**BACKUPS, "restore_drill": [drill_time(day) for day in range(1, 32)]}.items()
+        for name, crons in clock.items()
     ]
 
 

@@ -75,6 +75,8 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
 
 
 def _described(made: "BackupMade") -> dict[str, Any]:
+    from pipelines.backup.model import BackupRecord
+
     record = made.record
     described: dict[str, Any] = {
         "backup_id": record.backup_id,
@@ -83,9 +85,9 @@ def _described(made: "BackupMade") -> dict[str, Any]:
         "stored_bytes": record.stored_bytes,
         "ratio": round(record.plain_bytes / max(1, record.stored_bytes), 3),
         "duration_seconds": record.duration_seconds,
-        "parts": len(record.parts),
-        "files": record.files,
     }
+    if isinstance(record, BackupRecord):
+        described |= {"parts": len(record.parts), "files": record.files}
     if made.reason:
         described["why_full"] = made.reason
     if made.window is not None:
@@ -180,13 +182,12 @@ def _drill() -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from pipelines.backup.protection import protections
         from pipelines.backup.readiness import readiness
-        from pipelines.backup.routine import open_own, run_drill
-        from pipelines.backup.setup import backup_urls, opener
+        from pipelines.backup.routine import open_source, run_drill
+        from pipelines.backup.setup import backup_urls
 
         result = run_drill(settings, database, run_id=context.run.run_id)
         state = readiness(
-            open_own(settings, database),
-            opener(settings),
+            open_source(settings, database),
             dt.datetime.now(dt.UTC),
             protections(backup_urls(settings)),
         )
@@ -214,9 +215,15 @@ def _reads_back() -> dg.AssetChecksDefinition:
     def reads_back(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
+        from pipelines.backup.errors import EngineCannotError
         from pipelines.backup.routine import read_back_newest
 
-        found = read_back_newest(settings, database)
+        try:
+            found = read_back_newest(settings, database)
+        except EngineCannotError as error:
+            return dg.AssetCheckResult(
+                passed=False, severity=dg.AssetCheckSeverity.WARN, description=str(error)
+            )
         return dg.AssetCheckResult(
             passed=found.is_sound,
             description="\n".join(found.faults) or None,
@@ -238,12 +245,10 @@ def _within_rpo() -> dg.AssetChecksDefinition:
     def within_rpo(
         settings: dg.ResourceParam[Settings], database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
-        from pipelines.backup.planning import window
         from pipelines.backup.readiness import RPO
-        from pipelines.backup.routine import open_own
-        from pipelines.backup.setup import opener
+        from pipelines.backup.routine import open_source
 
-        found = window(open_own(settings, database), opener(settings))
+        found = open_source(settings, database).window()
         age = (dt.datetime.now(dt.UTC) - found.until).total_seconds() if found else -1.0
         return dg.AssetCheckResult(
             passed=found is not None and age <= RPO.total_seconds(),

@@ -4,6 +4,7 @@ The figures plot over time: live RPO, lag, what the slot and the spool hold, gap
 https://docs.dagster.io/guides/build/assets/metadata-and-tags/asset-observations
 """
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 WAL = dg.AssetKey(["platform", "wal"])
 
 
-def wal_definitions() -> dg.Definitions:
-    """The asset, its checks, and the job that looks."""
+def wal_definitions(engine: str = "postgres") -> dg.Definitions:
+    """The asset, its checks, and the job that looks; nothing where a provider keeps the WAL."""
+    if engine == "external":
+        return dg.Definitions()
     job = dg.define_asset_job(
         "wal_observation",
         selection=dg.AssetSelection.assets(WAL),
         description="Looks how far the WAL is: live RPO, lag, gaps, slot, spool.",
     )
+    if engine == "pgbackrest":
+        return dg.Definitions(assets=[_archive()], asset_checks=[_archive_within_rpo()], jobs=[job])
     return dg.Definitions(
         assets=[_wal()], asset_checks=[_within_rpo(), _no_gaps(), _slot_alive()], jobs=[job]
     )
@@ -119,3 +124,50 @@ def _slot_alive() -> dg.AssetChecksDefinition:
         )
 
     return slot_alive
+
+
+def _archive() -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        WAL,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        description="The write-ahead log in pgBackRest's archive; looking switches WAL and waits until it is there.",
+    )
+
+    @dg.multi_observable_source_asset(name="platform__wal", specs=[spec])
+    @retry_passing_faults
+    def wal(settings: dg.ResourceParam[Settings]) -> dg.ObserveResult:
+        from pipelines.backup.routine import observe_archive
+
+        found = observe_archive(settings)
+        described: dict[str, Any] = {}
+        if found is not None:
+            described["newest_restorable"] = dg.MetadataValue.timestamp(found.until)
+            described["newest_restorable_age_seconds"] = _age_seconds(found.until)
+        return dg.ObserveResult(asset_key=WAL, metadata=described)
+
+    return wal
+
+
+def _archive_within_rpo() -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=WAL, name="within_rpo", description="What a lost server would cost is within the RPO"
+    )
+    @retry_passing_faults
+    def within_rpo(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
+        from pipelines.backup.readiness import RPO
+        from pipelines.backup.setup import open_stored_source
+
+        found = open_stored_source(settings).window()
+        age = -1.0 if found is None else _age_seconds(found.until)
+        return dg.AssetCheckResult(
+            passed=found is not None and age <= RPO.total_seconds(),
+            metadata={"newest_restorable_age_seconds": age},
+        )
+
+    return within_rpo
+
+
+def _age_seconds(moment: dt.datetime) -> float:
+    return max(0.0, (dt.datetime.now(dt.UTC) - moment).total_seconds())

@@ -12,7 +12,7 @@ import redis
 from deploy.local.errors import ExternalServerError
 from deploy.local.valkey import server_version
 from resources.errors import LongboxError
-from resources.settings import redact, without_secret
+from resources.setting_values import redact, without_secret
 
 CONNECT_SECONDS = 10
 

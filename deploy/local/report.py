@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from deploy.local import dagster, external, leftovers, wal
 from deploy.local.state import STOPPED, Home, Part, State, is_locked
 from resources.errors import LongboxError
-from resources.settings import Settings, StackNotRunningError, postgres_url
+from resources.setting_values import postgres_url
+from resources.settings import Settings, StackNotRunningError
 
 HEALTHY, UNKNOWN = "healthy", "unknown"
 # the daemon's heartbeat comes every 30 s; Dagster itself calls it dead after half an hour

@@ -21,7 +21,8 @@ from deploy.local.dagster import LocalDagster
 from deploy.local.errors import ChildDiedError, StackError
 from deploy.local.processes import Child, ProcessId, tail
 from deploy.local.state import RUNNING, STARTING, STOPPED, STOPPING, Home, HomeLock, Part, Secrets, State
-from resources.settings import PROJECT_ROOT, Settings, redact
+from resources.setting_values import redact
+from resources.settings import BACKUP_ENGINES, PROJECT_ROOT, Settings
 
 Report = Callable[[str], None]
 _SERVER_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
@@ -183,6 +184,8 @@ class Stack:
         """Ship WAL from now on: of our own server, or of the one that a setting names for backups."""
         settings = self.settings
         if settings.given_postgres_url and not settings.given_backup_postgres_url:
+            return
+        if settings.backup_engine != BACKUP_ENGINES[0]:  # the others ship WAL themselves
             return
         from pipelines.backup.setup import key_warning  # heavy, and wanted here only
 

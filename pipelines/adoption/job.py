@@ -18,7 +18,7 @@ from pipelines.adoption.facts import AnyConnection, Facts, Target, copied_column
 from pipelines.adoption.twin import listed
 from pipelines.catalog.model import PartitionUnit
 from resources.errors import DatabaseUnavailableError
-from resources.settings import without_secret
+from resources.setting_values import without_secret
 from resources.sql import Queries
 
 COPYING, COPIED, VERIFIED, SWITCHED = "copying", "copied", "verified", "switched"

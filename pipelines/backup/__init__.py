@@ -32,7 +32,11 @@ Files (who imports what runs downwards):
     restore    carry a plan out: lay the files out, check them, recover, look, say "restored"
     planning   which backups and WAL lead to a target; refuses what cannot be, before anything is written
     recovery   start the restored cluster, feed it WAL, wait for the target, check, promote
-    engine     `BackupEngine`, what each engine can do; `postgres` is the default one
+    setup      repository, keys and engine as the settings name them
+    pgbackrest the engine over pgBackRest (`pgbackrest_said` reads its words, `pgbackrest_restore` restores by it)
+    external   the engine over a provider's snapshots: evidence, no proof
+    postgres   the default engine: pg_basebackup; `stored` is its side that needs no server
+    engine     `BackupSource` and `BackupEngine`: what each engine is asked
     files      the files of a backup out of the repository, checked and combined
     stream     tar stream -> zstd -> encrypt -> parts in the store, and back; bounded memory
     wal        segments, partial segments, history files and the covered moment in the repository
@@ -59,6 +63,8 @@ Layout, relative to the store's URL (the same in every copy store, byte for byte
       truth/<moment>.json                    Truth: a witness; the ledger names each with its digest
       drills/<moment>.json                   DrillResult
       heartbeats/<TLI>/<hour>.json           heartbeats of an hour: hashes, moments; only grows
+      evidence/<backup id>.json              external engine: what the provider said of a snapshot, and when
+      pgbackrest/archived.json               pgbackrest engine: every commit before this moment is in its archive
 
 A sealed object: magic, header (JSON: its own name, wrapped key, meta), ciphertext of a zstd frame (Tink streaming
 AES-256-GCM, the header as associated data), BLAKE2b-256 of everything before. So damage is found without any key, and

@@ -14,8 +14,8 @@ from typing import cast
 import psycopg
 
 from pipelines.backup.errors import DamagedError
-from pipelines.backup.model import BackupRecord, format_lsn
-from pipelines.backup.repository import Records, Repository
+from pipelines.backup.model import format_lsn
+from pipelines.backup.repository import Repository
 from resources.database import Connection
 from resources.sql import Queries
 
@@ -32,6 +32,15 @@ class Coverage:
     reason: str
 
 
+@dataclass(frozen=True)
+class Proven:
+    """A backup that was read back sound. What was written from `start_lsn` on may be missing in it."""
+
+    backup_id: str
+    timeline: int
+    start_lsn: int
+
+
 def covers(
     connection: Connection,
     repository: Repository,
@@ -43,25 +52,57 @@ def covers(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Coverage:
+    """Whether `partition` of `table` stands in a verified backup of `repository` as it is now; see `covered_by`."""
+
+    def newest() -> Proven | None:
+        return newest_verified(repository, not_before)
+
+    return covered_by(
+        connection,
+        repository.system_identifier,
+        newest,
+        table,
+        partition,
+        wait_seconds=wait_seconds,
+        clock=clock,
+        sleep=sleep,
+    )
+
+
+def covered_by(
+    connection: Connection,
+    system_identifier: str,
+    newest: Callable[[], Proven | None],
+    table: str,
+    partition: str,
+    *,
+    wait_seconds: float = 30.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Coverage:
     """Whether `partition` of `table` (both `schema.name`) stands in a verified backup as it is now.
 
     Call it while nobody can write to the partition (under a lock, or detached): the answer is of the moment of the
     call. `connection` is of a user who may read WAL summaries (superuser or granted), in autocommit; a CHECKPOINT
-    makes the server summarise up to now, which is waited for. A verification older than `not_before` does not count.
+    makes the server summarise up to now, which is waited for. `newest` finds the backup that the answer may rest on.
     """
     try:
-        return _answer(connection, repository, table, partition, wait_seconds, not_before, clock, sleep)
+        return _answer(connection, system_identifier, newest, table, partition, wait_seconds, clock, sleep)
+    except psycopg.errors.UndefinedFunction:
+        return Coverage(
+            False, None, "no evidence: PostgreSQL before 17 does not tell what changed since a backup"
+        )
     except psycopg.errors.InsufficientPrivilege as error:
         return Coverage(False, None, f"no evidence: the user may not read it ({error.diag.message_primary})")
 
 
 def _answer(
     connection: Connection,
-    repository: Repository,
+    system_identifier: str,
+    newest_proven: Callable[[], Proven | None],
     table: str,
     partition: str,
     wait_seconds: float,
-    not_before: dt.datetime | None,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Coverage:
@@ -69,12 +110,11 @@ def _answer(
     if row is None:
         return Coverage(False, None, f"{partition} is not a relation, or no partition of {table}")
     system, persistence, files = cast("tuple[str, str, list[int]]", row)
-    if system != repository.system_identifier:
-        return Coverage(False, None, f"the backups are of another cluster ({repository.system_identifier})")
+    if system != system_identifier:
+        return Coverage(False, None, f"the backups are of another cluster ({system_identifier})")
     if persistence != "p":
         return Coverage(False, None, f"{partition} is unlogged or temporary: backups do not hold it")
-    records = repository.records()
-    newest = _newest_verified(repository, records, not_before)
+    newest = newest_proven()
     if newest is None:
         return Coverage(False, None, "no backup that was read back sound")
     now_lsn = _summarised_up_to_now(connection, wait_seconds, clock, sleep)
@@ -98,10 +138,12 @@ def _answer(
     )
 
 
-def _newest_verified(
-    repository: Repository, records: Records, not_before: dt.datetime | None
-) -> BackupRecord | None:
-    """The newest backup whose last reading back, with all that it builds on, found nothing wrong."""
+def newest_verified(repository: Repository, not_before: dt.datetime | None = None) -> Proven | None:
+    """The newest backup whose last reading back, with all that it builds on, found nothing wrong.
+
+    A reading back that is older than `not_before` does not count.
+    """
+    records = repository.records()
     for record in reversed(records.sound):
         try:
             chain = records.chain(record)
@@ -113,7 +155,7 @@ def _newest_verified(
         if any(one is not None and not one.is_sound for one in found):
             continue
         if last is not None and (not_before is None or last.verified_at >= not_before):
-            return record
+            return Proven(record.backup_id, record.timeline, record.start_lsn)
     return None
 
 
@@ -135,7 +177,7 @@ def _summarised_up_to_now(
         sleep(_POLL_SECONDS)
 
 
-def _hole(connection: Connection, record: BackupRecord, now_lsn: int) -> str:
+def _hole(connection: Connection, record: Proven, now_lsn: int) -> str:
     """What is missing of summaries from the backup's begin to now, empty if nothing is."""
     rows = connection.execute(_SQL["summaries"], {"timeline": record.timeline}).fetchall()
     reached = record.start_lsn

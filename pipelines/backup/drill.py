@@ -25,14 +25,13 @@ import psycopg
 
 from pipelines.backup import layout, ledger
 from pipelines.backup.amcheck import check_pages
-from pipelines.backup.engine import Report, quiet
+from pipelines.backup.engine import BackupSource, Report, quiet
 from pipelines.backup.errors import BackupError, DamagedError, RestoreRefusedError
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import BackupRecord, checked_json, read_checked_json
-from pipelines.backup.planning import RestoreRequest, Window, window
+from pipelines.backup.model import RestoreRequest, Window, checked_json, read_checked_json
 from pipelines.backup.repository import Repository
-from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener
+from pipelines.backup.stored import StoredBackups
 from pipelines.backup.truth import (
     Truth,
     expected,
@@ -126,20 +125,27 @@ class Drill:
     scratch: Path
     ledger: Ledger
     judges: tuple[Judge, ...] = ()
+    source: BackupSource | None = None  # whose backups; those of the repository unless given
+
+    @property
+    def backups(self) -> BackupSource:
+        """What is restored from."""
+        return self.source or StoredBackups(self.repository, self.opener)
 
     def run(self, seed: int | None = None, report: Report = quiet) -> DrillResult:
         """Restore and compare once. Raises `DrillFailedError`, `DrillRunningError`, and what restoring raises.
 
         Leaves nothing in `scratch`, also of drills that were killed. The seed that chose the moment is in the result.
         """
+        self.backups.require_drill()
         seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         with scratch_folder(self.scratch) as folder:
             started = time.monotonic()
-            reach = window(self.repository, self.opener)
+            reach = self.backups.window()
             if reach is None:
                 raise RestoreRefusedError("there is no backup to restore; make one: `longbox backup --full`")
             witnesses, broken = read_witnesses(self.repository)
-            moment = choose_moment(self.repository, reach, witnesses, random.Random(seed))
+            moment = choose_moment(self.backups, reach, witnesses, random.Random(seed))
             before = [one for one in witnesses if one.ended_at <= moment.lower][-1]
             closing = record_truth(self.database, self.repository, self.ledger, before.tables)
             with self.database.session() as live:
@@ -192,7 +198,8 @@ class Drill:
                 found = _judged(judge, connect, moment)
                 compared.append(found.compared)
                 faults.extend(f"{judge.name}: {fault}" for fault in found.faults)
-            faults.extend(check_pages(connect))
+            if self.backups.checks_pages:
+                faults.extend(check_pages(connect))
 
         wanted = RestoreRequest(
             folder / "restored",
@@ -201,7 +208,7 @@ class Drill:
             is_durable=False,
         )
         try:
-            done: RestoreResult = restore(self.repository, wanted, self.opener, report, check=compare)
+            done = self.backups.restore(wanted, report, compare)
         except LongboxError as error:
             if error.retryable:
                 raise
@@ -255,7 +262,7 @@ def drill_results(repository: Repository) -> list[DrillResult]:
 
 
 def choose_moment(
-    repository: Repository, reach: Window, witnesses: Sequence[Truth], random_source: random.Random
+    source: BackupSource, reach: Window, witnesses: Sequence[Truth], random_source: random.Random
 ) -> Moment:
     """A moment of the window that has a witness before it: any where WAL leads to, else the end of a backup."""
     if not witnesses:
@@ -264,9 +271,7 @@ def choose_moment(
     if reach.is_from_wal and first < reach.until:
         at = first + (reach.until - first) * random_source.random()
         return Moment(at, at)
-    records: list[BackupRecord] = [
-        one for one in repository.records() if one.started_at >= witnesses[0].ended_at
-    ]
+    records = [one for one in source.catalogue().sound if one.started_at >= witnesses[0].ended_at]
     if not records:
         raise DrillFailedError("no moment", ["no backup has a witness from before it to compare with"])
     record = random_source.choice(records)

@@ -18,6 +18,10 @@ class BackupRefusedError(UserError):
     """The cluster cannot be backed up as it is; nothing was written."""
 
 
+class EngineCannotError(UserError):
+    """The engine of the settings cannot do what was asked; the message says what to do instead."""
+
+
 class BaseUnusableError(BackupError):
     """No incremental can be made; a full backup can."""
 

@@ -49,6 +49,7 @@ class ExpiryResult:
     objects: int
     freed_bytes: int
     swept: tuple[str, ...] = field(default=())
+    store: str = ""
 
 
 def plan_expiry(
@@ -128,7 +129,7 @@ def expire(
             tell(name)
             one.delete(name)
     swept = tuple(one.unfinished()) if dry_run else tuple(one.sweep())
-    return ExpiryResult(plan, dry_run, objects, freed, swept)
+    return ExpiryResult(plan, dry_run, objects, freed, swept, one.store.url)
 
 
 def _tiers(policy: Policy) -> list[tuple[str, int, Callable[[dt.datetime], Hashable]]]:

@@ -14,6 +14,8 @@ CATALOGUE, DATA, LEASES, VERIFICATIONS, WAL = "catalogue", "data", "leases", "ve
 SEALED = ".sealed"
 COVERED = f"{WAL}/covered.json"
 KEPT = f"{WAL}/kept.json"
+EVIDENCE = "evidence"  # of the external engine: what a provider said
+ARCHIVED = "pgbackrest/archived.json"  # of the pgbackrest engine: how far WAL was in its archive
 TRUTH, DRILLS, HEARTBEATS = "truth", "drills", "heartbeats"
 KINDS = {"full": "full", "incremental": "incr"}
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-(full|incr)-[0-9a-f]{4}")
@@ -50,6 +52,11 @@ def lease(backup_id: str) -> str:
 def verification(backup_id: str) -> str:
     """The result of the last reading back of a backup."""
     return f"{VERIFICATIONS}/{backup_id}.json"
+
+
+def evidence(backup_id: str) -> str:
+    """What a provider said of one snapshot."""
+    return f"{EVIDENCE}/{backup_id}.json"
 
 
 def part(backup_id: str, number: int) -> str:

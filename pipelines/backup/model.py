@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pipelines.backup.errors import DamagedError
@@ -103,6 +104,29 @@ class BackupRecord:
             return cls(**found)
         except (KeyError, TypeError, ValueError) as error:
             raise DamagedError(f"{name} is no catalogue record ({error})", [name]) from error
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """What is wanted: `to` a moment, or `backup_id` to its own end, or (neither) the newest moment there is."""
+
+    into: Path
+    to: dt.datetime | None = None
+    backup_id: str | None = None
+    port: int | None = None  # leave the server running there
+    is_durable: bool = True  # False for what is thrown away again: a drill, a test
+
+
+@dataclass(frozen=True)
+class Window:
+    """What can be restored. `until` is the newest moment up to which every commit is in the store.
+
+    With `is_from_wal` every moment from `first` on; older backups, whose WAL has expired, to their own ends alone.
+    """
+
+    first: dt.datetime
+    until: dt.datetime
+    is_from_wal: bool
 
 
 @dataclass(frozen=True)

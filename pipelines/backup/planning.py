@@ -15,7 +15,7 @@ from pathlib import Path
 from pipelines.backup import continuity, layout
 from pipelines.backup.errors import DamagedError, RestoreRefusedError, WalMissingError
 from pipelines.backup.files import needed_bytes, require_keys
-from pipelines.backup.model import BackupRecord, format_lsn
+from pipelines.backup.model import BackupRecord, RestoreRequest, Window, format_lsn
 from pipelines.backup.recovery import AHEAD, Target
 from pipelines.backup.repository import Records, Repository
 from pipelines.backup.sealed import Opener
@@ -24,30 +24,8 @@ from resources.postgres_programs import can_reach
 from resources.postgres_tools import PostgresTools
 
 MARK = "restore.json"
+LEFT_OVER = ("data", "data.incoming", "wal", "tablespaces", "server.log")  # what a killed restore may leave
 _SPARE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class RestoreRequest:
-    """What is wanted: `to` a moment, or `backup_id` to its own end, or (neither) the newest moment there is."""
-
-    into: Path
-    to: dt.datetime | None = None
-    backup_id: str | None = None
-    port: int | None = None  # leave the server running there
-    is_durable: bool = True  # False for what is thrown away again: a drill, a test
-
-
-@dataclass(frozen=True)
-class Window:
-    """What can be restored. `until` is the newest moment up to which every commit is in the store.
-
-    With `is_from_wal` every moment from `first` on; older backups, whose WAL has expired, to their own ends alone.
-    """
-
-    first: dt.datetime
-    until: dt.datetime
-    is_from_wal: bool
 
 
 @dataclass(frozen=True)
@@ -101,10 +79,10 @@ def plan(repository: Repository, request: RestoreRequest, opener: Opener) -> Res
     chain = tuple(records.chain(record))
     require_keys(chain, opener)
     tools = PostgresTools.find(record.major, request.into / "data")
-    _require_folder(request.into, tools)
+    require_folder(request.into, tools)
     wal_objects = 0 if target.is_immediate else _count_wal(inventory, target.timeline, record.stop_lsn)
     needed = needed_bytes(chain, tools) + AHEAD * record.wal_segment_bytes + _SPARE_BYTES
-    _require_space(request.into, needed)
+    require_space(request.into, needed)
     return RestorePlan(
         chain=chain,
         target=target,
@@ -292,7 +270,8 @@ def _has_chain(records: Records, record: BackupRecord) -> bool:
     return False
 
 
-def _require_folder(into: Path, tools: PostgresTools) -> None:
+def require_folder(into: Path, tools: PostgresTools) -> None:
+    """Whether a restore may go into `into`: absent, empty, or left by a killed one. Raises `RestoreRefusedError`."""
     if into.exists() and (not into.is_dir() or (any(into.iterdir()) and not _is_left_over(into))):
         raise RestoreRefusedError(
             f"{into} exists and is not empty; nothing is overwritten, choose another folder"
@@ -305,7 +284,8 @@ def _require_folder(into: Path, tools: PostgresTools) -> None:
         )
 
 
-def _require_space(into: Path, needed: int) -> None:
+def require_space(into: Path, needed: int) -> None:
+    """Whether the disk of `into` has `needed` bytes free. Raises `RestoreRefusedError`."""
     above = next(place for place in (into, *into.parents) if place.exists())
     free = shutil.disk_usage(above).free
     if free < needed:
@@ -317,7 +297,7 @@ def _require_space(into: Path, needed: int) -> None:
 
 def _is_left_over(into: Path) -> bool:
     """Whether the folder holds nothing but what a killed restore left."""
-    if {path.name for path in into.iterdir()} - {MARK, "data", "data.incoming", "wal", "server.log"}:
+    if {path.name for path in into.iterdir()} - {MARK, *LEFT_OVER}:
         return False
     with contextlib.suppress(OSError, ValueError):
         text = (into / MARK).read_text(encoding="utf-8")

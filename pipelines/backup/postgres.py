@@ -10,15 +10,14 @@ import contextlib
 import datetime as dt
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 import psycopg
 
 from pipelines.backup import layout
-from pipelines.backup.engine import Progress, Report, ServerFacts, quiet
+from pipelines.backup.engine import Choice, Progress, Report, ServerFacts, quiet
 from pipelines.backup.errors import (
     BackupError,
     BackupRefusedError,
@@ -27,7 +26,7 @@ from pipelines.backup.errors import (
     DamagedError,
 )
 from pipelines.backup.files import lay_out
-from pipelines.backup.model import BackupRecord, Kind, StoredObject, Verification, parse_lsn
+from pipelines.backup.model import BackupRecord, Kind, StoredObject, parse_lsn
 from pipelines.backup.repository import Records, Repository
 from pipelines.backup.sealed import (
     Opener,
@@ -35,16 +34,15 @@ from pipelines.backup.sealed import (
     recovery_lock,
     state_lock,
 )
+from pipelines.backup.stored import NAME, StoredBackups
 from pipelines.backup.stream import PART_BYTES, PartWriter
 from pipelines.backup.tar import Keeper, TarReader
-from pipelines.backup.verify import verify_backup
 from resources.database import Connection, Database
 from resources.errors import LongboxError, UserError
 from resources.keys import RecoveryKeys, ServerKeys, WrongKeyError
 from resources.postgres_tools import PostgresToolError, PostgresTools
 from resources.sql import Queries
 
-NAME = "postgres"
 SLOT = "longbox_base_backup"
 _SQL = Queries.of("pipelines.backup")
 _MANIFEST = "backup_manifest"
@@ -58,19 +56,8 @@ _KEPT_IN_MEMORY_BYTES = 8 << 20
 _MISSING_SUMMARIES = ("WAL summaries are required", "summarize_wal", "manifest contains", "UPLOAD_MANIFEST")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What the next backup should be, and why if it is not what was wished for."""
-
-    kind: Kind
-    reason: str = ""
-
-
-class PostgresEngine:
+class PostgresEngine(StoredBackups):
     """Backs up the cluster behind `database` into `repository`. Makes one backup at a time."""
-
-    name = NAME
-    limits: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -82,18 +69,14 @@ class PostgresEngine:
         *,
         part_bytes: int = PART_BYTES,
     ) -> None:
-        self._database, self._url = database, url
-        self.repository, self._keys, self._recovery = repository, keys, recovery
+        super().__init__(repository, Opener(recovery, keys))
+        self._database, self._url, self._keys = database, url, keys
         self._part_bytes = part_bytes
 
     def inspect(self) -> ServerFacts:
         """Look at the cluster. Raises `BackupRefusedError`."""
         with self._database.session() as connection:
             return inspect_server(connection)[0]
-
-    def backups(self) -> Sequence[BackupRecord]:
-        """Every backup that exists, oldest first."""
-        return self.repository.records().sound
 
     def choose(self) -> Choice:
         """An incremental if the newest backup can be built on, else a full one with the reason."""
@@ -128,11 +111,8 @@ class PostgresEngine:
                 self.repository.sweep()
                 return _Run(self, connection, facts, tools, kind, base, report).make(manifest)
 
-    def verify(self, backup_id: str) -> Verification:
-        """Read a backup and what it builds on back, and store the result."""
-        return verify_backup(
-            self.repository, backup_id, Opener(self._recovery, self._keys), self._recovery is not None
-        )
+    def mark_wal(self) -> None:
+        """Nothing: the WAL receiver says in the repository how far it is."""
 
     def lay_out(self, backup_id: str, into: Path, report: Report = quiet) -> BackupRecord:
         """Put the checked files of a backup into the empty folder `into`."""
@@ -141,9 +121,7 @@ class PostgresEngine:
         if record is None:
             raise UserError(f"there is no backup {backup_id}; `longbox backup list` shows those that exist")
         tools = PostgresTools.find(record.major)
-        lay_out(
-            self.repository, records.chain(record), Opener(self._recovery, self._keys), tools, into, report
-        )
+        lay_out(self.repository, records.chain(record), self.opener, tools, into, report)
         return record
 
     def _require_own_cluster(self, facts: ServerFacts) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipelines.backup.drill import DrillResult, drill_results
-from pipelines.backup.planning import Window, window
+from pipelines.backup.engine import BackupSource
+from pipelines.backup.model import Window
 from pipelines.backup.protection import Protection
-from pipelines.backup.reach import CopyReach, copy_reaches
-from pipelines.backup.repository import Repository
-from pipelines.backup.sealed import Opener
+from pipelines.backup.reach import CopyReach
 
 RPO = dt.timedelta(minutes=15)
 RTO = dt.timedelta(minutes=5)
@@ -29,6 +28,7 @@ class Readiness:
     last_proof: DrillResult | None
     last_drill: DrillResult | None
     protections: tuple[Protection, ...] = ()
+    limits: tuple[str, ...] = ()
     copies: tuple[CopyReach, ...] = ()
 
     def problems(self) -> dict[str, str]:
@@ -89,26 +89,26 @@ class Readiness:
         lines += [f"| Safe from deletion | {one.store}: {one.text} |" for one in self.protections]
         if self.last_drill is not None and not self.last_drill.is_proven:
             lines.append(f"| **The last drill failed** | {'; '.join(self.last_drill.faults)} |")
+        lines += [f"| Not proved | {limit} |" for limit in self.limits]
         lines += [f"| **Overdue** | {problem} |" for problem in self.problems().values()]
         return "\n".join(lines)
 
 
-def readiness(
-    repository: Repository, opener: Opener, now: dt.datetime, protections: Iterable[Protection] = ()
-) -> Readiness:
-    """Look at the repository; writes nothing."""
-    records = repository.records().sound
-    drills = drill_results(repository)
+def readiness(source: BackupSource, now: dt.datetime, protections: Iterable[Protection] = ()) -> Readiness:
+    """Look at the backups; writes nothing."""
+    records = source.catalogue().sound
+    drills = drill_results(source.repository)
     return Readiness(
         now,
-        window(repository, opener),
+        source.window(),
         len(records),
         sum(record.stored_bytes for record in records),
         max((record.ended_at for record in records if record.kind == "full"), default=None),
         next((one for one in reversed(drills) if one.is_proven), None),
         drills[-1] if drills else None,
         tuple(protections),
-        copy_reaches(repository, opener),
+        source.limits,
+        source.copies(),
     )
 
 

@@ -27,9 +27,10 @@ from resources.restored_server import RestoredServer, RestoredServerError
 from resources.sql import Queries
 
 AHEAD = 6  # segments decrypted before they are asked for: 96 MiB of disk
+WAIT_SECONDS = 24 * 3600.0
 _ALIVE_SECONDS = 5.0
 _POLL_SECONDS = 0.01
-_NOT_REACHED = "recovery ended before configured recovery target was reached"
+NOT_REACHED = "recovery ended before configured recovery target was reached"
 _SQL = Queries.of("pipelines.backup")
 # $1: the file wanted, $2: where to. 126 stops the server; 1 says that there is no such file. A file that went while it
 # was copied had been passed, and is wanted again at the end of recovery: it is fetched anew.
@@ -72,6 +73,15 @@ class Target:
             moment = self.at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S.%f+00")
             return found | {"recovery_target_time": moment, "recovery_target_inclusive": "on"}
         return found
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a restored server has to be: the cluster, how far its WAL reaches, and no commit after `at`."""
+
+    system_identifier: str
+    lsn: int
+    at: dt.datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +233,7 @@ class Recovery:
     target: Target
     expected_lsn: int
     is_durable: bool = True
-    wait_seconds: float = 24 * 3600.0
+    wait_seconds: float = WAIT_SECONDS
 
 
 @contextlib.contextmanager
@@ -237,14 +247,14 @@ def recovered(job: Recovery) -> Iterator[tuple[RestoredServer, Recovered]]:
         try:
             server = _start(job, feeder, target)
         except RestoredServerError as error:
-            if feeder.error is None and target.is_covered and _NOT_REACHED in error.said:
+            if feeder.error is None and target.is_covered and NOT_REACHED in error.said:
                 # everything up to the moment is there and nothing was committed after it: the end of WAL is the target
                 target = Target(timeline=target.timeline)
                 server = _start(job, feeder, target)
             else:
                 raise _failure(job, feeder, error) from error
     try:
-        yield server, _look(server, job)
+        yield server, look_at(server, Expected(job.record.system_identifier, job.expected_lsn, job.target.at))
     finally:
         server.stop()
 
@@ -256,9 +266,14 @@ def _start(job: Recovery, feeder: WalFeeder, target: Target) -> RestoredServer:
         "fsync": "on" if job.is_durable else "off",
     }
     server = RestoredServer(job.tools, job.data, job.log, settings, job.record.superuser)
+    return promoted(server, job.wait_seconds)
+
+
+def promoted(server: RestoredServer, wait_seconds: float = WAIT_SECONDS) -> RestoredServer:
+    """Start a server and wait until it is out of recovery. Raises `RestoredServerError`; it is stopped then."""
     try:
         server.start()
-        server.wait_for(_is_promoted, job.wait_seconds)
+        server.wait_for(_is_promoted, wait_seconds)
         return server
     except BaseException:
         server.stop()
@@ -276,7 +291,7 @@ def _failure(job: Recovery, feeder: WalFeeder, error: RestoredServerError) -> Lo
     return RestoreFailedError(f"backup {job.record.backup_id} was laid out, but did not recover: {error}")
 
 
-def _look(server: RestoredServer, job: Recovery) -> Recovered:
+def look_at(server: RestoredServer, expected: Expected) -> Recovered:
     """Ask the server who and where it is. Raises `RestoreFailedError` for anything but what was asked for."""
     databases = 0
     try:
@@ -293,22 +308,18 @@ def _look(server: RestoredServer, job: Recovery) -> Recovered:
         raise RestoreFailedError(f"the restored server does not answer as it should: {error}") from error
     system, last_commit_at, end, timeline = row
     found = Recovered(last_commit_at, parse_lsn(str(end)), int(str(timeline)), databases)
-    fault = _fault(job, str(system), found)
+    fault = _fault(expected, str(system), found)
     if fault:
         server.stop()
         raise RestoreFailedError(f"the restored server is not what was asked for: {fault}; it was stopped")
     return found
 
 
-def _fault(job: Recovery, system: str, found: Recovered) -> str:
-    if system != job.record.system_identifier:
+def _fault(expected: Expected, system: str, found: Recovered) -> str:
+    if system != expected.system_identifier:
         return f"it is cluster {system}"
-    if found.end_lsn < job.expected_lsn:
-        return f"its WAL ends at {format_lsn(found.end_lsn)}, before {format_lsn(job.expected_lsn)}"
-    if (
-        job.target.at is not None
-        and found.last_commit_at is not None
-        and found.last_commit_at > job.target.at
-    ):
-        return f"it holds a commit of {found.last_commit_at}, after {job.target.at}"
+    if found.end_lsn < expected.lsn:
+        return f"its WAL ends at {format_lsn(found.end_lsn)}, before {format_lsn(expected.lsn)}"
+    if expected.at is not None and found.last_commit_at is not None and found.last_commit_at > expected.at:
+        return f"it holds a commit of {found.last_commit_at}, after {expected.at}"
     return ""

@@ -18,7 +18,8 @@ from pathlib import Path
 from pipelines.backup.engine import Progress, Report, quiet
 from pipelines.backup.errors import RestoreFailedError, RestoreRefusedError
 from pipelines.backup.files import lay_out
-from pipelines.backup.planning import MARK, RestorePlan, RestoreRequest, plan
+from pipelines.backup.model import RestoreRequest
+from pipelines.backup.planning import LEFT_OVER, MARK, plan
 from pipelines.backup.recovery import Recovered, Recovery, recovered
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener
@@ -34,7 +35,7 @@ class RestoreResult:
 
     backup_id: str
     into: Path
-    recovered: Recovered
+    recovered: Recovered | None  # None where the engine could not ask
     rto_seconds: float
     seconds: dict[str, float] = field(default_factory=dict)
     port: int | None = None
@@ -56,7 +57,7 @@ def restore(
     """
     started = clock()
     decided = plan(repository, request, opener)
-    with _folder(request.into, decided) as mark:
+    with locked_folder(request.into, decided.record.backup_id) as mark:
         data, seconds = request.into / "data", {}
         lay_out(repository, decided.chain, opener, decided.tools, data, report)
         seconds["files"] = clock() - started
@@ -82,14 +83,14 @@ def restore(
                 check(server.url())
         shutil.rmtree(job.scratch, ignore_errors=True)
         pid = start_for_good(decided.tools, data, job.log, request.port) if request.port else None
-        _write_mark(mark, decided, "restored")
+        write_mark(mark, decided.record.backup_id, "restored")
     return RestoreResult(
         decided.record.backup_id, request.into, facts, rto_seconds, seconds, request.port, pid
     )
 
 
 @contextlib.contextmanager
-def _folder(into: Path, decided: RestorePlan) -> Iterator[int]:
+def locked_folder(into: Path, backup_id: str) -> Iterator[int]:
     """The folder of a restore, marked and locked; removed again after an error."""
     is_ours = not into.exists()
     into.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def _folder(into: Path, decided: RestorePlan) -> Iterator[int]:
             ) from error
         try:
             _clear(into)
-            _write_mark(mark, decided, "in progress")
+            write_mark(mark, backup_id, "in progress")
             with _disk(into):
                 yield mark
         except BaseException:
@@ -132,15 +133,18 @@ def _disk(into: Path) -> Iterator[None]:
 
 def _clear(into: Path) -> None:
     stop_left_over(into / "data")
-    for name in ("data", "data.incoming", "wal"):
-        shutil.rmtree(into / name, ignore_errors=True)
-    (into / "server.log").unlink(missing_ok=True)
+    for name in LEFT_OVER:
+        if (into / name).is_dir():
+            shutil.rmtree(into / name, ignore_errors=True)
+        else:
+            (into / name).unlink(missing_ok=True)
 
 
-def _write_mark(mark: int, decided: RestorePlan, state: str) -> None:
+def write_mark(mark: int, backup_id: str, state: str) -> None:
+    """Write what the folder is into its open, locked `restore.json`."""
     content = {
         "state": state,
-        "backup_id": decided.record.backup_id,
+        "backup_id": backup_id,
         "at": dt.datetime.now(dt.UTC).isoformat(),
     }
     data = json.dumps(content).encode() + b"\n"

@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.backup import expiry, layout, setup, truth, verify
+from pipelines.backup import expiry, layout, setup, truth
 from pipelines.backup.copies import CopyResult, copy_repository
 from pipelines.backup.drill import Drill, DrillResult, Judge
-from pipelines.backup.engine import Report, quiet
+from pipelines.backup.engine import Backup, BackupEngine, BackupSource, Report, quiet
 from pipelines.backup.errors import BackupError, BaseUnusableError
 from pipelines.backup.heartbeats import HeartbeatJudge, expire_heartbeats
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import BackupRecord, Kind, Verification
-from pipelines.backup.planning import Window, window
-from pipelines.backup.postgres import PostgresEngine
+from pipelines.backup.model import Kind, Verification, Window
 from pipelines.backup.repository import Repository
+from pipelines.backup.sealed import Opener
 from pipelines.backup.slot import SlotState
 from pipelines.backup.slot_guard import give_slot_up
+from pipelines.backup.stored import NAME, StoredBackups
+from pipelines.backup.verify import RepositoryReport
 from resources.database import Database
 from resources.postgres_programs import can_reach, server_user
 from resources.settings import Settings
@@ -36,7 +37,7 @@ Tell = Callable[[str], None]
 class BackupMade:
     """A backup, why it is not of the kind that was asked for, and what can be restored now."""
 
-    record: BackupRecord
+    record: Backup
     reason: str
     window: Window | None
 
@@ -68,29 +69,36 @@ def make_backup(
     Makes keys where there are none, and says so by `warn`. A WAL slot beyond its bound that no receiver reads is
     dropped first, which is ledgered; the backup is a full one then.
     """
-    setup.default_keys(settings, warn)
+    setup.prepare_engine(settings, warn)
     given_up = _give_slot_up(settings, database, run_id, warn)
     with setup.backup_database(settings) as server:
         engine = setup.open_engine(settings, server)
-        repository = engine.repository
         if database is None:
-            record, reason = _back_up(engine, kind, report, given_up)
+            made, reason = _back_up(engine, kind, report, given_up)
+            engine.mark_wal()
         else:
+            repository = engine.repository
             ledger = Ledger(database, repository.system_identifier, run_id)
             before = truth.record_truth(database, repository, ledger)
-            record, reason = _back_up(engine, kind, report, given_up)
+            made, reason = _back_up(engine, kind, report, given_up)
             proof = {
-                "backup_id": record.backup_id,
-                "kind": record.kind,
-                "parent_id": record.parent_id,
-                "stored_bytes": record.stored_bytes,
+                "backup_id": made.backup_id,
+                "kind": made.kind,
+                "parent_id": made.parent_id,
+                "stored_bytes": made.stored_bytes,
             }
+            if engine.name != NAME:  # others' backups are not objects of our store
+                proof["engine"] = engine.name
             ledger.write("backup", "backups by schedule" if run_id else "asked for", proof)
             truth.record_truth(database, repository, ledger, before.tables)
-        return BackupMade(record, reason, window(repository, setup.opener(settings)))
+            engine.mark_wal()
+        return BackupMade(made, reason, engine.window())
 
 
 def _give_slot_up(settings: Settings, database: Database | None, run_id: str | None, warn: Tell) -> str:
+    if settings.backup_engine != NAME:
+        return ""  # the slot is the default engine's
+
     def tell(reason: str, state: SlotState) -> None:
         warn(f"{reason}; it is dropped, and a full backup begins")
         if database is not None:
@@ -102,10 +110,10 @@ def _give_slot_up(settings: Settings, database: Database | None, run_id: str | N
     return give_slot_up(settings, tell)
 
 
-def _back_up(engine: PostgresEngine, kind: Kind, report: Report, given_up: str) -> tuple[BackupRecord, str]:
-    choice = engine.choose()
+def _back_up(engine: BackupEngine, kind: Kind, report: Report, given_up: str) -> tuple[Backup, str]:
     if kind == "full" or given_up:
         return engine.back_up("full", report), given_up if kind != "full" else ""
+    choice = engine.choose()
     if choice.kind == "full":
         return engine.back_up("full", report), choice.reason
     try:
@@ -115,32 +123,21 @@ def _back_up(engine: PostgresEngine, kind: Kind, report: Report, given_up: str) 
 
 
 def read_back_newest(settings: Settings, database: Database) -> Verification:
-    """Read the newest full backup back. Raises `BackupError` if there is none."""
-    repository = open_own(settings, database)
-    fulls = [one for one in repository.records() if one.kind == "full"]
+    """Read the newest full backup back. Raises `BackupError` if there is none, `EngineCannotError`."""
+    source = open_source(settings, database)
+    fulls = [one for one in source.catalogue().sound if one.kind == "full"]
     if not fulls:
         raise BackupError("there is no full backup; make one: `longbox backup --full`")
-    keys = setup.opener(settings)
-    return verify.verify_backup(repository, fulls[-1].backup_id, keys, keys.has("recovery"))
+    return source.verify(fulls[-1].backup_id)
 
 
 def read_back_all(
     settings: Settings, database: Database, *, run_id: str | None = None
-) -> list[verify.RepositoryReport]:
-    """Read every object of the store and of each copy back. Faults are in the reports, not raised."""
-    whole, keys = open_own(settings, database), setup.opener(settings)
-    ledger = Ledger(database, whole.system_identifier, run_id)
-    named = _ledgered(database, whole, ledger)
-    reports = [
-        verify.verify_repository(
-            # a copy may be some hours behind what the ledger names; what is brought there is compared then
-            whole.only(store),
-            keys,
-            keys.has("recovery"),
-            named=named if store is whole.store else {},
-        )
-        for store in whole.stores
-    ]
+) -> list[RepositoryReport]:
+    """Read everything back, from the store and each copy. Faults are in the reports. Raises `EngineCannotError`."""
+    source = open_source(settings, database)
+    ledger = Ledger(database, source.repository.system_identifier, run_id)
+    reports = source.read_back(named=_ledgered(database, source, ledger))
     for report in reports:
         proof = {
             "store": report.store,
@@ -153,25 +150,30 @@ def read_back_all(
     return reports
 
 
-def _ledgered(database: Database, repository: Repository, ledger: Ledger) -> dict[str, str]:
+def _ledgered(database: Database, source: BackupSource, ledger: Ledger) -> dict[str, str]:
     """What the ledger names and what did not expire, with digests.
 
-    Only since the oldest backup of this store: the ledger also knows of the store that was used before.
+    Only since the oldest backup of this engine: the ledger also knows of the store that was used before.
     """
-    records = repository.records().sound
-    if not records:
+    kept = source.catalogue().sound
+    if not kept:
         return {}
     with database.session() as connection:
-        found = truth.named_objects(connection, ledger.relation, repository.store.url)
-    return {name: digest for name, digest in found.items() if layout.moment_of(name) >= records[0].started_at}
+        found = truth.named_objects(connection, ledger.relation, source.repository.store.url)
+    return {
+        name: digest
+        for name, digest in found.items()
+        if layout.moment_of(name) >= kept[0].started_at
+        and (source.name == NAME or not name.startswith(f"{layout.CATALOGUE}/"))
+    }
 
 
-def named_by_ledger(settings: Settings, repository: Repository) -> dict[str, str]:
+def named_by_ledger(settings: Settings, source: BackupSource) -> dict[str, str]:
     """What must be in the first store as far as the ledger knows, with digests. Raises if it cannot be asked."""
     with platform_database(settings) as database:
         if database is None:
             raise BackupError("the database is not migrated: it has no ledger")
-        return _ledgered(database, repository, Ledger(database, repository.system_identifier))
+        return _ledgered(database, source, Ledger(database, source.repository.system_identifier))
 
 
 def copy_all(settings: Settings, database: Database) -> list[CopyResult]:
@@ -186,46 +188,37 @@ def copy_all(settings: Settings, database: Database) -> list[CopyResult]:
 def expire_all(
     settings: Settings, database: Database, policy: expiry.Policy | None = None, *, run_id: str | None = None
 ) -> list[expiry.ExpiryResult]:
-    """Delete what the policy no longer keeps, in the store and in each copy; the ledger is told before."""
-    whole, now = open_own(settings, database), dt.datetime.now(dt.UTC)
-    ledger = Ledger(database, whole.system_identifier, run_id)
-    results = []
-    for store in whole.stores:
-        one = whole.only(store)
-        results.append(expire_store(one, policy or expiry.Policy(), now, ledger))
+    """Delete what the policy no longer keeps, in the store and in each copy; the ledger is told before.
+
+    Witnesses of moments that are gone with it go too.
+    """
+    return expire_source(open_source(settings, database), database, policy or expiry.Policy(), run_id=run_id)
+
+
+def expire_source(
+    source: BackupSource, database: Database, policy: expiry.Policy, *, run_id: str | None = None
+) -> list[expiry.ExpiryResult]:
+    """The same for one engine's backups."""
+    repository = source.repository
+    ledger = Ledger(database, repository.system_identifier, run_id)
+    results = source.expire(policy, dt.datetime.now(dt.UTC), ledger)
+    for store in repository.stores:
+        one = repository.only(store)
+        kept = StoredBackups(one, Opener()) if source.name == NAME else source
+        _expire_witnesses(one, kept.catalogue().sound, ledger)
     return results
 
 
-def expire_store(
-    one: Repository, policy: expiry.Policy, now: dt.datetime, ledger: Ledger
-) -> expiry.ExpiryResult:
-    """Delete from one store what `policy` does not keep, and witnesses of moments that are gone with it."""
-    planned = expiry.expire(one, policy, now).plan.wal
-    if planned:
-        # WAL goes by hundreds of objects a day: one entry tells their span
-        proof = {"store": one.store.url, "first": planned[0], "last": planned[-1]}
-        ledger.write("expire wal", str(policy), proof, len(planned))
-
-    def tell(name: str) -> None:
-        if layout.is_backup_id(name):
-            ledger.write("expire backup", str(policy), {"store": one.store.url, "backup_id": name})
-
-    result = expiry.expire(one, policy, now, dry_run=False, tell=tell)
-    _expire_witnesses(one, ledger)
-    return result
-
-
-def _expire_witnesses(one: Repository, ledger: Ledger) -> None:
+def _expire_witnesses(one: Repository, kept: Sequence[Backup], ledger: Ledger) -> None:
     """Witnesses of moments that can no longer be restored, but for the one just before the first that can."""
-    records = one.records().sound
-    old = truth.witness_names(one, before=records[0].started_at)[:-1] if records else []
+    old = truth.witness_names(one, before=kept[0].started_at)[:-1] if kept else []
     if old:
         proof = {"store": one.store.url, "first": old[0], "last": old[-1]}
         ledger.write("expire witnesses", "no backup is as old", proof, len(old))
     for name in old:
         one.delete(name)
-    if records:
-        expire_heartbeats(one, records[0].started_at)
+    if kept:
+        expire_heartbeats(one, kept[0].started_at)
 
 
 def run_drill(
@@ -237,18 +230,35 @@ def run_drill(
     seed: int | None = None,
 ) -> DrillResult:
     """Restore a random moment and compare it with its truth, heartbeats among it; see `Drill.run`."""
-    repository = open_own(settings, database)
+    source = open_source(settings, database)
+    repository = source.repository
     ledger = Ledger(database, repository.system_identifier, run_id)
     with database.connection() as connection:
         beats = HeartbeatJudge(repository, connection.info.dbname)
-    place = drill_folder(settings)
-    return Drill(database, repository, setup.opener(settings), place, ledger, (*judges, beats)).run(seed)
+    place, every_judge = drill_folder(settings), (*judges, beats)
+    drill = Drill(database, repository, setup.opener(settings), place, ledger, every_judge, source)
+    return drill.run(seed)
+
+
+def open_source(settings: Settings, database: Database) -> BackupSource:
+    """The backups of the server behind `database`, of whichever engine the settings name."""
+    with database.connection() as connection:
+        system = truth.system_of(connection)
+    return setup.open_source(settings, system)
 
 
 def open_own(settings: Settings, database: Database) -> Repository:
     """The repository of the server behind `database`."""
     with database.connection() as connection:
         return setup.open_repository(settings, truth.system_of(connection))
+
+
+def observe_archive(settings: Settings) -> Window | None:
+    """What can be restored now that the engine's archive was asked to take all WAL. Raises `BackupError`."""
+    with setup.backup_database(settings) as server:
+        engine = setup.open_engine(settings, server)
+        engine.mark_wal()
+        return engine.window()
 
 
 def drill_folder(settings: Settings) -> Path:

@@ -54,6 +54,12 @@ class RepositoryReport:
         return not self.faults
 
 
+def report_of(store: str, found: Verification) -> RepositoryReport:
+    """A verification of one backup as the report of its store."""
+    faults = tuple(Fault(found.backup_id, fault) for fault in found.faults)
+    return RepositoryReport(store, (found,), faults, found.objects, found.stored_bytes, found.is_decrypted)
+
+
 def verify_backup(
     repository: Repository,
     backup_id: str,
@@ -85,7 +91,7 @@ def verify_repository(
 
     `named` are objects that must be there, with the BLAKE2b of their content or an empty text: what the ledger names.
     """
-    small_faults, small_objects = _verify_small(repository, named)  # before verifications are written anew
+    small_faults, small_objects = verify_small(repository, named)  # before verifications are written anew
     records = repository.records()
     found: dict[str, list[Fault]] = {
         record.backup_id: list(_read_back(repository, record.objects, opener)) for record in records
@@ -153,7 +159,7 @@ def verify_wal(
     return faults, len(names), sum(sizes.get(name, 0) for name in names)
 
 
-def _verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list[Fault], int]:
+def verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list[Fault], int]:
     """Witnesses, heartbeats, results of drills and verifications: checksums, names, and whether any is lost."""
     faults, objects = [], 0
     there = [name for folder in _SMALL for name in repository.all_names(folder)]

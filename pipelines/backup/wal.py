@@ -8,12 +8,12 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
-from pipelines.backup.errors import DamagedError, WalMissingError
-from pipelines.backup.model import checked_json, format_lsn, parse_lsn, read_checked_json
+from pipelines.backup.errors import DamagedError
+from pipelines.backup.model import checked_json, parse_lsn, read_checked_json
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Lock, Opener, Sealer
 
@@ -345,22 +345,3 @@ def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
 def segment_number(name: str, segment_bytes: int) -> int:
     """The inverse of `segment_name`, without the timeline."""
     return int(name[8:16], 16) * ((1 << 32) // segment_bytes) + int(name[16:24], 16)
-
-
-def segments_between(timeline: int, from_lsn: int, to_lsn: int, segment_bytes: int) -> Iterator[str]:
-    """Names of the segments that hold [from_lsn, to_lsn)."""
-    for number in range(from_lsn // segment_bytes, -(-to_lsn // segment_bytes)):
-        yield segment_name(timeline, number, segment_bytes)
-
-
-def require_contiguous(inventory: Inventory, timeline: int, from_lsn: int, to_lsn: int) -> Sequence[str]:
-    """Objects that hold [from_lsn, to_lsn) of a timeline. Raises `WalMissingError` that names the first gap."""
-    end = inventory.end_lsn(timeline, from_lsn)
-    if end < to_lsn:
-        missing = segment_name(timeline, end // inventory.segment_bytes, inventory.segment_bytes)
-        raise WalMissingError(
-            f"WAL segment {missing} (from {format_lsn(end)}) is missing; "
-            "choose a target before it, or a backup after it"
-        )
-    names = segments_between(timeline, from_lsn, to_lsn, inventory.segment_bytes)
-    return [name for segment in names if (name := inventory.object_of(timeline, segment))]

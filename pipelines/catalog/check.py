@@ -6,9 +6,9 @@ too. Run it after migrations; what it finds is a fault of the YAML or of a migra
 
 from collections.abc import Mapping
 
+from pipelines.catalog.column_checks import Types
 from pipelines.catalog.consistency import (
     LINEAGE_COLUMN_NAMES,
-    Types,
     check_aggregate,
     check_feed,
     check_gaps,

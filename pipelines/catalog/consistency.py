@@ -6,18 +6,26 @@ second fault. What only the database can tell is in `check`.
 
 from collections.abc import Iterable, Mapping
 
+from pipelines.catalog.column_checks import (
+    Types,
+    check_bucket,
+    check_column,
+    check_measure,
+    check_revision,
+    check_rule,
+    check_table_name,
+    declared_types,
+    source_types,
+)
 from pipelines.catalog.document import Document
 from pipelines.catalog.errors import YamlPath, suggest
 from pipelines.catalog.model import Aggregate, Feed, Gaps, System, Table
-from pipelines.catalog.types import ColumnType, Kind, known_type
-from pipelines.catalog.values import bin_minutes
+from pipelines.catalog.types import Kind
 
 LINEAGE_COLUMN_NAMES = ("key_hash", "content_hash", "landing_day", "load_id", "line", "loaded_at")
 SURROGATE_KEY = "raw_id"
 COMPUTED_AT = "computed_at"
 GAP_COLUMNS = ("gap_from", "gap_to", "missing_count", COMPUTED_AT)
-
-Types = Mapping[str, ColumnType | None]
 
 
 def check_system(system: System, declared: Mapping[str, frozenset[str]], document: Document) -> System:
@@ -32,7 +40,7 @@ def check_system(system: System, declared: Mapping[str, frozenset[str]], documen
     for name, feed in system.feeds.items():
         table_or_none = system.tables.get(feed.table)
         if table_or_none is None:
-            _check_table_name(document, ("feeds", name, "table"), feed.table, declared["tables"])
+            check_table_name(document, ("feeds", name, "table"), feed.table, declared["tables"])
         else:
             check_feed(document, ("feeds", name), feed, declared_types(table_or_none))
         feeds[name] = _with_implied_requirements(feed, table_or_none)
@@ -42,107 +50,13 @@ def check_system(system: System, declared: Mapping[str, frozenset[str]], documen
             document.report(path, f"there is also a table {name!r}", "give the aggregate a name of its own")
         source = system.tables.get(aggregate.from_)
         if source is None:
-            _check_table_name(document, (*path, "from"), aggregate.from_, declared["tables"])
+            check_table_name(document, (*path, "from"), aggregate.from_, declared["tables"])
         else:
             check_aggregate(document, path, aggregate, source_types(system, source))
             _check_order(document, path, aggregate, source)
     _check_gaps(document, system, declared)
     _check_views(document, system, declared)
     return system.model_copy(update={"feeds": feeds})
-
-
-def declared_types(table: Table) -> Types | None:
-    """Column -> type as `columns:` lists them; None when migrations make the table."""
-    if table.columns is None:
-        return None
-    return {name: known_type(column.type) for name, column in table.columns.items()}
-
-
-def source_types(system: System, table: Table) -> Types | None:
-    """Column -> type of a generated table, lineage columns included when a feed loads it; None if migrations do."""
-    types = declared_types(table)
-    if types is not None and system.feeds_of(table.name):
-        return {**types, "landing_day": known_type("date"), "loaded_at": known_type("timestamptz")}
-    return types
-
-
-def check_column(
-    document: Document, path: YamlPath, column: str, types: Types | None, table: str
-) -> ColumnType | None:
-    """Report `column` if the table is known not to have it; returns its type where that is known."""
-    if types is None:
-        return None
-    if column not in types:
-        document.report(
-            path, f"table {table!r} has no column {column!r}", suggest(column, types, noun="column")
-        )
-        return None
-    return types[column]
-
-
-def _check_rule(document: Document, path: YamlPath, feed: Feed, column: str, kind: ColumnType) -> None:
-    """Report the conditions of a rule that make no sense for the column's type."""
-    rule = feed.rules[column]
-    for name, bound in rule.bounds.items():
-        is_number_bound = not hasattr(bound, "year")
-        if is_number_bound and not kind.is_number:
-            document.report(
-                (*path, name), f"column {column!r} is {kind.name}, not a number", _limit_remedy(kind)
-            )
-        elif not is_number_bound and not kind.is_time:
-            document.report(
-                (*path, name), f"column {column!r} is {kind.name}, not a date", _limit_remedy(kind)
-            )
-    for name in ("matches", "max_length"):
-        if getattr(rule, name) is not None and kind.kind is not Kind.TEXT:
-            document.report(
-                (*path, name), f"column {column!r} is {kind.name}, not text", "take the condition out"
-            )
-
-
-def _check_revision(document: Document, path: YamlPath, column: str, kind: ColumnType) -> None:
-    """Report a revision that does not order versions."""
-    if kind.kind is not Kind.INTEGER and kind.base != "timestamp with time zone":
-        document.report(
-            path, f"column {column!r} is {kind.name}", "a revision is a timestamptz or an integer"
-        )
-
-
-def _check_measure(document: Document, path: YamlPath, function: str, column: str, kind: ColumnType) -> None:
-    """Report a measure that cannot be taken of the column's type."""
-    if function in ("min", "max"):
-        if not kind.is_ordered:
-            document.report(
-                path, f"column {column!r} is {kind.name}, which has no {function}", "count it instead"
-            )
-    elif function not in ("count", "count_distinct", "first", "last") and not kind.is_number:
-        document.report(
-            path, f"column {column!r} is {kind.name}, not a number", f"{function} needs a number column"
-        )
-
-
-def _check_bucket(document: Document, path: YamlPath, bucket: str, column: str, kind: ColumnType) -> None:
-    """Report a group that cuts something other than a time, or a date into hours."""
-    if not kind.is_time:
-        document.report(
-            path, f"column {column!r} is {kind.name}, not a time", f"{bucket} needs a date or timestamptz"
-        )
-    elif bin_minutes(bucket) is not None and kind.kind is Kind.DATE:
-        document.report(
-            path, f"column {column!r} is a date and has no hours", "use day, or a timestamptz column"
-        )
-
-
-def _limit_remedy(kind: ColumnType) -> str:
-    if kind.is_time:
-        return "write a date such as 2024-01-01"
-    return "write a number such as 0" if kind.is_number else "use one_of, matches or max_length"
-
-
-def _check_table_name(document: Document, path: YamlPath, name: str, declared: frozenset[str]) -> None:
-    if name not in declared:
-        remedy = suggest(name, declared, noun="table")
-        document.report(path, f"there is no table {name!r} under `tables:`", remedy)
 
 
 def check_table_columns(document: Document, path: YamlPath, table: Table, types: Types | None) -> None:
@@ -253,11 +167,11 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
     for column in feed.rules:
         kind = check_column(document, (*path, "rules", column), column, types, feed.table)
         if kind is not None:
-            _check_rule(document, (*path, "rules", column), feed, column, kind)
+            check_rule(document, (*path, "rules", column), feed, column, kind)
     if feed.revision is not None:
         kind = check_column(document, (*path, "revision"), feed.revision, types, feed.table)
         if kind is not None:
-            _check_revision(document, (*path, "revision"), feed.revision, kind)
+            check_revision(document, (*path, "revision"), feed.revision, kind)
     _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
     _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)
@@ -337,7 +251,7 @@ def check_aggregate(document: Document, path: YamlPath, aggregate: Aggregate, ty
         where = (*path, "by", i)
         kind = check_column(document, where, group.column, types, aggregate.from_)
         if kind is not None and group.bucket is not None:
-            _check_bucket(document, where, group.bucket, group.column, kind)
+            check_bucket(document, where, group.bucket, group.column, kind)
         names.add(group.name)
     for name, call in aggregate.calls.items():
         where = (*path, "measures", name)
@@ -347,7 +261,7 @@ def check_aggregate(document: Document, path: YamlPath, aggregate: Aggregate, ty
         for column in call.columns:
             kind = check_column(document, where, column, types, aggregate.from_)
             if kind is not None:
-                _check_measure(document, where, call.function, column, kind)
+                check_measure(document, where, call.function, column, kind)
 
 
 def _check_order(document: Document, path: YamlPath, aggregate: Aggregate, source: Table) -> None:
@@ -374,7 +288,7 @@ def check_gaps(document: Document, path: YamlPath, gaps: Gaps, source: Table, ty
         return
     kind = None if types is None else types.get(source.time)
     if kind is not None:
-        _check_bucket(document, (*path, "every"), gaps.every, source.time, kind)
+        check_bucket(document, (*path, "every"), gaps.every, source.time, kind)
 
 
 def _check_gaps(document: Document, system: System, declared: Mapping[str, frozenset[str]]) -> None:
@@ -384,7 +298,7 @@ def _check_gaps(document: Document, system: System, declared: Mapping[str, froze
             document.report(path, f"there is also a table {name!r}", "give the gaps a name of their own")
         source = system.tables.get(gaps.from_)
         if source is None:
-            _check_table_name(document, (*path, "from"), gaps.from_, declared["tables"])
+            check_table_name(document, (*path, "from"), gaps.from_, declared["tables"])
         else:
             check_gaps(document, path, gaps, source, source_types(system, source))
 

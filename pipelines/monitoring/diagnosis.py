@@ -21,7 +21,8 @@ from resources import probes
 from resources.errors import LongboxError, UserError
 from resources.probes import Clock, LockHolder, PostgresFacts, RedisFacts
 from resources.s3_admin import S3Administration
-from resources.settings import PROJECT_ROOT, Settings, StackNotRunningError, redact, unknown_variables
+from resources.setting_values import redact
+from resources.settings import PROJECT_ROOT, Settings, StackNotRunningError, unknown_variables
 
 State = Literal["ok", "warning", "problem"]
 OK: Literal["ok"] = "ok"

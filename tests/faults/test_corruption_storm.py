@@ -20,14 +20,15 @@ import pytest
 
 from pipelines.backup import copies, layout
 from pipelines.backup.drill import Drill
+from pipelines.backup.errors import WalMissingError
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import parse_lsn
+from pipelines.backup.model import format_lsn, parse_lsn
 from pipelines.backup.planning import RestoreRequest, plan
 from pipelines.backup.repository import Repository
 from pipelines.backup.stream import read_parts
 from pipelines.backup.truth import named_objects, record_truth
 from pipelines.backup.verify import verify_repository
-from pipelines.backup.wal import WalArchive, require_contiguous
+from pipelines.backup.wal import Inventory, WalArchive, segment_name
 from pipelines.migration import migrate
 from resources.database import Database
 from resources.errors import LongboxError
@@ -227,9 +228,18 @@ def opened(at: Range, repository: Repository, request: RestoreRequest, needed_ls
         after = -(-decided.record.stop_lsn // size) * size
         if needed_lsn > after:
             archive = WalArchive(repository, size)
-            for name in require_contiguous(decided.inventory, 1, after, needed_lsn):
+            for name in wal_objects(decided.inventory, after, needed_lsn):
                 found[name] = digest(archive.read(name, opener))
     return found
+
+
+def wal_objects(inventory: Inventory, from_lsn: int, to_lsn: int) -> list[str]:
+    """Objects that hold [from_lsn, to_lsn) of timeline 1. Raises `WalMissingError` if they do not reach so far."""
+    end, size = inventory.end_lsn(1, from_lsn), inventory.segment_bytes
+    if end < to_lsn:
+        raise WalMissingError(f"WAL after {format_lsn(end)} is missing")
+    segments = (segment_name(1, number, size) for number in range(from_lsn // size, -(-to_lsn // size)))
+    return [name for segment in segments if (name := inventory.object_of(1, segment))]
 
 
 def digest(data: bytes) -> int:

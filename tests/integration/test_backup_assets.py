@@ -330,9 +330,7 @@ def test_what_is_overdue_is_told_by_its_age(settings: Settings) -> None:
     with Database(settings.postgres_url) as database:
         routine.make_backup(settings, database, "full", warn=lambda _: None)
         routine.copy_all(settings, database)
-        state = readiness(
-            routine.open_own(settings, database), setup.opener(settings), dt.datetime.now(dt.UTC)
-        )
+        state = readiness(routine.open_source(settings, database), dt.datetime.now(dt.UTC))
     later = dataclasses.replace(state, now=state.now + dt.timedelta(hours=31))
     assert set(later.problems()) == {"rpo", f"copy:{settings.backup_copy_stores[0]}", "full", "drill"}
     assert "31.0 h" in later.problems()["full"]

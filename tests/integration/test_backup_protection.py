@@ -53,7 +53,7 @@ def test_protection_is_told_by_the_doctor_and_the_readiness_page(
 
     backups.engine.back_up("full")
     found = protections([locked_url, s3_url, "file:///srv/backups", "s3://no-such-bucket/x"])
-    page = readiness(backups.repository, backups.opener, backups.cluster.now(), found).as_markdown()
+    page = readiness(backups.engine, backups.cluster.now(), found).as_markdown()
     assert (
         f"| Safe from deletion | {locked_url}: versioning enabled, Object Lock GOVERNANCE of 30 days |"
         in page

@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from resources.errors import UserError
-from resources.settings import (
-    PROJECT_ROOT,
-    SETTINGS,
-    Settings,
-    StackNotRunningError,
-    redact,
-    unknown_variables,
-    without_secret,
-)
+from resources.setting_values import redact, without_secret
+from resources.settings import PROJECT_ROOT, SETTINGS, Settings, StackNotRunningError, unknown_variables
 
 
 def test_nothing_set_means_the_project_folder_and_the_local_stack(tmp_path: Path) -> None:

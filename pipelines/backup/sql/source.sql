@@ -14,6 +14,17 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()),
        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),
        current_setting('max_wal_senders')::integer;
 
+-- name: server_run
+-- Which run of which server answers: no two have both in common.
+SELECT pg_postmaster_start_time(), inet_server_addr()::text, inet_server_port();
+
+-- name: wal_mark
+-- The clock, then where WAL is and on which timeline: what was committed before the clock's moment is before that LSN.
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS at)
+SELECT at, pg_current_wal_insert_lsn()::text,
+       ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
+FROM clock;
+
 -- name: current_timeline
 -- The timeline that WAL is written to now: pg_control knows a new one only after the checkpoint that follows promotion.
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;

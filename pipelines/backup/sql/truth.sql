@@ -28,8 +28,9 @@ SELECT proof ->> 'result', coalesce(proof ->> 'blake2b', '') FROM longbox.ledger
 WHERE act = 'restore drill' AND relation = %(relation)s;
 
 -- name: ledgered_backups
--- Every backup that was made and did not expire in the store %(store)s.
-SELECT proof ->> 'backup_id' FROM longbox.ledger WHERE act = 'backup' AND relation = %(relation)s
+-- Every backup of the default engine that was made and did not expire in the store %(store)s.
+SELECT proof ->> 'backup_id' FROM longbox.ledger
+WHERE act = 'backup' AND relation = %(relation)s AND NOT proof ? 'engine'
 EXCEPT
 SELECT proof ->> 'backup_id' FROM longbox.ledger
 WHERE act = 'expire backup' AND relation = %(relation)s AND proof ->> 'store' = %(store)s;
