@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import harness
 from pipelines.backup import setup
 from pipelines.backup.engine import Progress
-from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.restore import restore
 from resources.settings import Settings
 

@@ -19,8 +19,7 @@ import psycopg
 from deploy.local import postgres
 from deploy.local.ports import choose
 from deploy.local.state import Home
-from pipelines.backup.model import parse_lsn
-from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.model import RestoreRequest, parse_lsn
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.backup import restore as stage
 from pipelines.backup.drill import Connect, Drill, Findings, Moment
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener

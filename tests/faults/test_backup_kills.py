@@ -10,7 +10,7 @@ import pytest
 from deploy.local.processes import processes_in, wait_until
 from pipelines.backup import layout
 from pipelines.backup.errors import BackupRunningError
-from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.postgres import SLOT
 from pipelines.backup.restore import restore
 from pipelines.backup.verify import verify_repository

@@ -22,7 +22,8 @@ from deploy.local.processes import processes_in, wait_until
 from pipelines.backup import copies, layout
 from pipelines.backup.engine import Progress
 from pipelines.backup.errors import BackupError, RestoreFailedError, RestoreRefusedError
-from pipelines.backup.planning import RestoreRequest, window
+from pipelines.backup.model import RestoreRequest
+from pipelines.backup.planning import window
 from pipelines.backup.postgres import SLOT, PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import restore

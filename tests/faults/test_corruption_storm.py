@@ -22,8 +22,8 @@ from pipelines.backup import copies, layout
 from pipelines.backup.drill import Drill
 from pipelines.backup.errors import WalMissingError
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import format_lsn, parse_lsn
-from pipelines.backup.planning import RestoreRequest, plan
+from pipelines.backup.model import RestoreRequest, format_lsn, parse_lsn
+from pipelines.backup.planning import plan
 from pipelines.backup.repository import Repository
 from pipelines.backup.stream import read_parts
 from pipelines.backup.truth import named_objects, record_truth

@@ -14,7 +14,8 @@ import pytest
 
 from pipelines.backup import copies, expiry, layout, planning
 from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRefusedError, WalMissingError
-from pipelines.backup.planning import RestoreRequest, plan, window
+from pipelines.backup.model import RestoreRequest
+from pipelines.backup.planning import plan, window
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import restore
 from pipelines.backup.sealed import Opener, recovery_lock

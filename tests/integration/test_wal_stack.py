@@ -13,7 +13,7 @@ from deploy.local import wal
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
 from pipelines.backup import routine, setup
-from pipelines.backup.planning import RestoreRequest
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.restore import restore
 from pipelines.backup.watch import WalState, look
 from resources.settings import PROJECT_ROOT, Settings
