@@ -13,6 +13,7 @@ from pipelines.backup.errors import BackupError
 from pipelines.backup.mirror import WalMirror
 from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository, find_system
+from pipelines.backup.stored import StoredBackups
 from pipelines.backup.verify import verify_repository
 from pipelines.backup.wal import WalArchive
 from resources.object_store import ObjectStore
@@ -133,18 +134,18 @@ def test_readiness_tells_how_far_each_copy_leads_by_itself(copied: Copied):
     backups.cluster.write()
     at = ship_wal(backups)
     source = backups.repository.only(backups.repository.store)
-    state = readiness(backups.repository, backups.opener, at)
+    state = readiness(StoredBackups(backups.repository, backups.opener), at)
     assert state.window is not None and state.copies[0].until is not None
     assert state.copies[0].until < state.window.until == at
     WalMirror(source, copied.copy).bring()
-    state = readiness(backups.repository, backups.opener, at)
+    state = readiness(StoredBackups(backups.repository, backups.opener), at)
     assert state.copies[0].until == at and not any(cause.startswith("copy:") for cause in state.problems())
     assert (
         f"| To when, from the copy {copied.copy.store.url} alone | {at:%Y-%m-%d %H:%M:%S} UTC"
         in state.as_markdown()
     )
     copied.refuse()
-    state = readiness(backups.repository, backups.opener, at)
+    state = readiness(StoredBackups(backups.repository, backups.opener), at)
     assert "the goal is 15 min" in state.problems()[f"copy:{copied.copy.store.url}"]
 
 
