@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -25,6 +26,7 @@ from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener, recovery_lock
 from pipelines.backup.wal import Covered, WalArchive
+from pipelines.migration import migrate
 from resources.database import Database
 from resources.keys import RecoveryKeys, ServerKeys, make_keys
 from resources.object_store import ObjectStore
@@ -202,3 +204,13 @@ def one_value(url: str, query: str) -> object:
         row = connection.execute(query).fetchone()
         assert row is not None
         return row[0]
+
+
+@contextlib.contextmanager
+def migrated_database(cluster: Cluster, name: str) -> Iterator[str]:
+    """A database with the platform's tables in the cluster that is backed up; yields its URL, and drops it."""
+    cluster.run(f"CREATE DATABASE {name}")
+    url = urlsplit(cluster.url)._replace(path=f"/{name}").geturl()
+    migrate(url, [])
+    yield url
+    cluster.run(f"DROP DATABASE {name} WITH (FORCE)")

@@ -5,6 +5,7 @@ https://docs.dagster.io/guides/build/assets/metadata-and-tags/asset-observations
 """
 
 import datetime as dt
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -30,9 +31,17 @@ def wal_definitions(engine: str = "postgres") -> dg.Definitions:
         description="Looks how far the WAL is: live RPO, lag, gaps, slot, spool.",
     )
     if engine == "pgbackrest":
-        return dg.Definitions(assets=[_archive()], asset_checks=[_archive_within_rpo()], jobs=[job])
+        archive = (
+            "The write-ahead log in pgBackRest's archive; looking switches WAL and waits until it is there."
+        )
+        return dg.Definitions(
+            assets=[_wal(archive, _archived)], asset_checks=[_within_rpo(_archive_age)], jobs=[job]
+        )
+    shipped = "The write-ahead log in the store of backups, shipped by `longbox wal receive`."
     return dg.Definitions(
-        assets=[_wal()], asset_checks=[_within_rpo(), _no_gaps(), _slot_alive()], jobs=[job]
+        assets=[_wal(shipped, lambda settings: _described(_look(settings)))],
+        asset_checks=[_within_rpo(lambda settings: _look(settings).age_seconds), _no_gaps(), _slot_alive()],
+        jobs=[job],
     )
 
 
@@ -43,19 +52,13 @@ def _look(settings: Settings) -> "WalState":
     return look(settings, opener(settings))
 
 
-def _wal() -> dg.AssetsDefinition:
-    spec = dg.AssetSpec(
-        WAL,
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds=KINDS,
-        description="The write-ahead log in the store of backups, shipped by `longbox wal receive`.",
-    )
+def _wal(description: str, found: Callable[[Settings], dict[str, Any]]) -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(WAL, group_name=GROUP, owners=OWNERS, kinds=KINDS, description=description)
 
     @dg.multi_observable_source_asset(name="platform__wal", specs=[spec])
     @retry_passing_faults
     def wal(settings: dg.ResourceParam[Settings]) -> dg.ObserveResult:
-        return dg.ObserveResult(asset_key=WAL, metadata=_described(_look(settings)))
+        return dg.ObserveResult(asset_key=WAL, metadata=found(settings))
 
     return wal
 
@@ -82,7 +85,7 @@ def _described(found: "WalState") -> dict[str, Any]:
     return described
 
 
-def _within_rpo() -> dg.AssetChecksDefinition:
+def _within_rpo(age_of: Callable[[Settings], float | None]) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=WAL, name="within_rpo", description="What a lost server would cost is within the RPO"
     )
@@ -90,7 +93,7 @@ def _within_rpo() -> dg.AssetChecksDefinition:
     def within_rpo(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
         from pipelines.backup.readiness import RPO
 
-        age = _look(settings).age_seconds
+        age = age_of(settings)
         return dg.AssetCheckResult(
             passed=age is not None and age <= RPO.total_seconds(),
             metadata={"newest_restorable_age_seconds": -1.0 if age is None else age},
@@ -126,47 +129,23 @@ def _slot_alive() -> dg.AssetChecksDefinition:
     return slot_alive
 
 
-def _archive() -> dg.AssetsDefinition:
-    spec = dg.AssetSpec(
-        WAL,
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds=KINDS,
-        description="The write-ahead log in pgBackRest's archive; looking switches WAL and waits until it is there.",
-    )
+def _archived(settings: Settings) -> dict[str, Any]:
+    from pipelines.backup.routine import observe_archive
 
-    @dg.multi_observable_source_asset(name="platform__wal", specs=[spec])
-    @retry_passing_faults
-    def wal(settings: dg.ResourceParam[Settings]) -> dg.ObserveResult:
-        from pipelines.backup.routine import observe_archive
-
-        found = observe_archive(settings)
-        described: dict[str, Any] = {}
-        if found is not None:
-            described["newest_restorable"] = dg.MetadataValue.timestamp(found.until)
-            described["newest_restorable_age_seconds"] = _age_seconds(found.until)
-        return dg.ObserveResult(asset_key=WAL, metadata=described)
-
-    return wal
+    found = observe_archive(settings)
+    if found is None:
+        return {}
+    return {
+        "newest_restorable": dg.MetadataValue.timestamp(found.until),
+        "newest_restorable_age_seconds": _age_seconds(found.until),
+    }
 
 
-def _archive_within_rpo() -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=WAL, name="within_rpo", description="What a lost server would cost is within the RPO"
-    )
-    @retry_passing_faults
-    def within_rpo(settings: dg.ResourceParam[Settings]) -> dg.AssetCheckResult:
-        from pipelines.backup.readiness import RPO
-        from pipelines.backup.setup import open_stored_source
+def _archive_age(settings: Settings) -> float | None:
+    from pipelines.backup.setup import open_stored_source
 
-        found = open_stored_source(settings).window()
-        age = -1.0 if found is None else _age_seconds(found.until)
-        return dg.AssetCheckResult(
-            passed=found is not None and age <= RPO.total_seconds(),
-            metadata={"newest_restorable_age_seconds": age},
-        )
-
-    return within_rpo
+    found = open_stored_source(settings).window()
+    return None if found is None else _age_seconds(found.until)
 
 
 def _age_seconds(moment: dt.datetime) -> float:

@@ -4,13 +4,13 @@ The store and the keys are enough for all of it, on an empty machine too.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pipelines.backup import coverage, expiry, layout
 from pipelines.backup.coverage import Coverage
 from pipelines.backup.engine import Catalogue, Check, Report, quiet
 from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import BackupRecord, RestoreRequest, Verification, Window
+from pipelines.backup.model import RestoreRequest, Verification, Window
 from pipelines.backup.planning import plan, window
 from pipelines.backup.reach import CopyReach, copy_reaches
 from pipelines.backup.repository import Repository
@@ -36,10 +36,6 @@ class StoredBackups:
         """Every backup that exists, in whichever store."""
         records = self.repository.records()
         return Catalogue(records.sound, records.faults)
-
-    def backups(self) -> Sequence[BackupRecord]:
-        """Every backup that exists, oldest first."""
-        return self.repository.records().sound
 
     def window(self) -> Window | None:
         """First and newest restorable moment."""

@@ -46,10 +46,10 @@ def test_a_backup_killed_at_any_step_does_not_exist_and_the_next_one_completes(
     repository, cluster = backups.repository, backups.cluster
     if kind == "incremental":
         backups.engine.back_up("full")
-    before = [record.backup_id for record in backups.engine.backups()]
+    before = [record.backup_id for record in backups.engine.catalogue().sound]
     killed("back_up", repository.store.url, cluster.url, cluster.system, tmp_path, kind, step)
 
-    assert [record.backup_id for record in backups.engine.backups()] == before
+    assert [record.backup_id for record in backups.engine.catalogue().sound] == before
     leftovers = repository.unfinished(_NOW)
     assert any(name.startswith(layout.DATA) for name in leftovers)
     assert repository.unfinished() == []  # they are young: it could be in progress
@@ -79,7 +79,7 @@ def test_two_backups_at_once_are_refused_by_name_and_the_first_is_not_swept(back
         first.wait()
     wait_for_free_slot(backups)
     assert backups.engine.back_up("full").backup_id in [
-        record.backup_id for record in backups.engine.backups()
+        record.backup_id for record in backups.engine.catalogue().sound
     ]
 
 
@@ -112,7 +112,7 @@ def test_a_backup_and_a_restore_stay_below_256_mib_of_memory(backups: Backups, t
         store = backups.repository.store.url
         arguments = ["back_up", store, cluster.url, cluster.system, tmp_path, "full", "end", 32 << 20]
         backed_up = output_of(*arguments)
-        assert backups.engine.backups()[-1].stored_bytes > 100_000_000
+        assert backups.engine.catalogue().sound[-1].stored_bytes > 100_000_000
         restored = output_of("restore", store, cluster.system, tmp_path, backups.scratch / "here", "end")
         assert int(backed_up.split()[1]) < 256 << 10, f"{backed_up} KiB"
         assert int(restored.split()[1]) < 256 << 10, f"{restored} KiB"

@@ -68,13 +68,13 @@ def through_proxy(
 
 def assert_nothing_counts_and_again_completes(backups: Backups) -> None:
     """What a failed backup must leave behind, and what must work afterwards."""
-    assert backups.engine.backups() == ()
+    assert backups.engine.catalogue().sound == ()
     wait_for_free_slot(backups.cluster.url)
     record = backups.engine.back_up("full")
     backups.repository.sweep(dt.timedelta(0))
     report = verify_repository(backups.repository, backups.opener, True)
     assert report.is_sound, report.faults
-    assert [one.backup_id for one in backups.engine.backups()] == [record.backup_id]
+    assert [one.backup_id for one in backups.engine.catalogue().sound] == [record.backup_id]
     assert backups.restored_truth() == backups.cluster.truth()
 
 

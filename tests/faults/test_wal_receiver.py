@@ -269,7 +269,7 @@ def test_a_slot_beyond_its_bound_is_dropped_loudly_and_a_full_backup_bridges_the
     cluster.run("CHECKPOINT")
     pace = replace(PACE, bounds=replace(PACE.bounds, slot_bytes=40 << 20))
     with receiving(settings, backups, pace) as run:
-        assert wait_until(lambda: len(backups.engine.backups()) >= 2 or None, seconds=60), (
+        assert wait_until(lambda: len(backups.engine.catalogue().sound) >= 2 or None, seconds=60), (
             run.said,
             run.errors,
         )
@@ -312,8 +312,8 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
     inventory = WalArchive(backups.repository).inventory()
     assert [gap for gap in inventory.gaps(1) if gap.last in told] != []
     # it is bridged, and so no fault any more
-    assert verify_wal(backups.repository, backups.opener, backups.engine.backups())[0] == []
-    assert open_gaps(inventory, backups.engine.backups()) == []
+    assert verify_wal(backups.repository, backups.opener, backups.engine.catalogue().sound)[0] == []
+    assert open_gaps(inventory, backups.engine.catalogue().sound) == []
     assert backups.restored_truth() == cluster.truth()
 
 
@@ -370,7 +370,7 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(
         assert WalArchive(backups.repository).inventory().timelines == [1, 2]
         whole(successor, again)
         assert backups.restored_truth(to=kept) == expected
-        record = backups.engine.backups()[-1]
+        record = backups.engine.catalogue().sound[-1]
         assert backups.restore(backup_id=record.backup_id).recovered.timeline == 3  # a number that nobody has
         completes(successor, again)
         # heartbeats that the recovery left behind are in the store still, and are not missed

@@ -105,7 +105,7 @@ def whole(backups: Backups, settings: Settings) -> None:
     """No row lost, nothing missing, nothing waiting: the newest moment restored is what the server holds."""
     inventory = WalArchive(backups.repository).inventory()
     assert [gap for timeline in inventory.timelines for gap in inventory.gaps(timeline)] == []
-    assert verify_wal(backups.repository, backups.opener, backups.engine.backups())[0] == []
+    assert verify_wal(backups.repository, backups.opener, backups.engine.catalogue().sound)[0] == []
     assert backups.restored_truth() == backups.cluster.truth()
 
 

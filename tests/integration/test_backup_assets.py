@@ -20,14 +20,12 @@ from pipelines.backup.drill import DrillResult
 from pipelines.backup.errors import BackupRunningError
 from pipelines.backup.slot import SLOT, SlotSession
 from pipelines.backup.slot_guard import give_slot_up
-from pipelines.migration import migrate
 from resources.database import Database
 from resources.notifier import Alert, Delivery
 from resources.settings import PROJECT_ROOT, Settings
 from sensors.backup_age import backup_age_sensor
 from sensors.schedules import backup_schedules, drill_time
-from tests.backup_cluster import Cluster, fast_folder, one_value
-from tests.conftest import with_database
+from tests.backup_cluster import Cluster, fast_folder, migrated_database, one_value
 
 NAME = "longbox_jobs"
 
@@ -35,11 +33,8 @@ NAME = "longbox_jobs"
 @pytest.fixture(scope="module")
 def platform_url(cluster: Cluster) -> Iterator[str]:
     """A database with the platform's tables in the cluster that is backed up."""
-    cluster.run(f"CREATE DATABASE {NAME}")
-    url = with_database(cluster.url, NAME)
-    migrate(url, [])
-    yield url
-    cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
+    with migrated_database(cluster, NAME) as url:
+        yield url
 
 
 @pytest.fixture

@@ -22,12 +22,11 @@ from pipelines.backup.errors import BackupError, EngineCannotError
 from pipelines.backup.external import ExternalEngine, read_evidence
 from pipelines.backup.model import RestoreRequest
 from pipelines.backup.readiness import readiness
-from pipelines.migration import migrate
 from resources.database import Database
 from resources.provider import ProviderError
 from resources.settings import Settings
 from sensors.schedules import backup_schedules
-from tests.backup_cluster import Backups, Cluster, one_value
+from tests.backup_cluster import Backups, Cluster, migrated_database, one_value
 from tests.conftest import with_database
 
 NAME = "longbox_managed"
@@ -35,11 +34,8 @@ NAME = "longbox_managed"
 
 @pytest.fixture(scope="module")
 def platform_url(cluster: Cluster) -> Iterator[str]:
-    cluster.run(f"CREATE DATABASE {NAME}")
-    url = with_database(cluster.url, NAME)
-    migrate(url, [])
-    yield url
-    cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
+    with migrated_database(cluster, NAME) as url:
+        yield url
 
 
 @pytest.fixture

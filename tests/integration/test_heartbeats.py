@@ -16,8 +16,7 @@ from pipelines.backup.truth import record_truth
 from pipelines.migration import migrate, migrate_down
 from resources.database import Database
 from resources.errors import ObjectStoreUnavailableError
-from tests.backup_cluster import Backups, Cluster, one_value, ship_wal
-from tests.conftest import with_database
+from tests.backup_cluster import Backups, Cluster, migrated_database, one_value, ship_wal
 from tests.integration.migration_support import new_database
 
 NAME = "longbox_beating"
@@ -27,11 +26,8 @@ UNGUARDED = "ALTER TABLE longbox.heartbeats DISABLE TRIGGER USER"
 @pytest.fixture
 def platform_url(cluster: Cluster) -> Iterator[str]:
     """A database with the platform's tables in the cluster that is backed up."""
-    cluster.run(f"CREATE DATABASE {NAME}")
-    url = with_database(cluster.url, NAME)
-    migrate(url, [])
-    yield url
-    cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
+    with migrated_database(cluster, NAME) as url:
+        yield url
 
 
 @pytest.fixture

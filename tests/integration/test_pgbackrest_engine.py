@@ -89,7 +89,8 @@ def test_a_backup_is_witnessed_read_back_drilled_expired_and_told(settings: Sett
         second = routine.make_backup(settings, database, "incremental", warn=lambda _: None)
         assert second.record.parent_id == made.record.backup_id
         wait_beyond(second.record.ended_at)
-        routine.observe_archive(settings)
+        window = routine.observe_archive(settings)
+        assert window is not None and window.is_from_wal
         assert routine.read_back_newest(settings, database).is_sound
         reports = routine.read_back_all(settings, database)
         assert [report.faults for report in reports] == [(), ()] and reports[1].objects > 3

@@ -19,10 +19,8 @@ from pipelines.backup.drill import (
 from pipelines.backup.errors import RestoreRefusedError
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.truth import record_truth
-from pipelines.migration import migrate
 from resources.database import Database
-from tests.backup_cluster import Backups, Cluster, one_value, ship_wal
-from tests.conftest import with_database
+from tests.backup_cluster import Backups, Cluster, migrated_database, one_value, ship_wal
 
 NAME = "longbox_drilled"
 
@@ -30,16 +28,13 @@ NAME = "longbox_drilled"
 @pytest.fixture(scope="module")
 def platform_url(cluster: Cluster) -> Iterator[str]:
     """A database with the platform's tables in the cluster that is backed up."""
-    cluster.run(f"CREATE DATABASE {NAME}")
-    url = with_database(cluster.url, NAME)
-    migrate(url, [])
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "CREATE TABLE public.closed AS SELECT n, md5(n::text) AS body FROM generate_series(1, 5000) n"
-        )
-        connection.execute("GRANT SELECT ON public.closed TO longbox_app")
-    yield url
-    cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
+    with migrated_database(cluster, NAME) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "CREATE TABLE public.closed AS SELECT n, md5(n::text) AS body FROM generate_series(1, 5000) n"
+            )
+            connection.execute("GRANT SELECT ON public.closed TO longbox_app")
+        yield url
 
 
 @pytest.fixture
@@ -134,7 +129,7 @@ def test_a_drill_fails_by_name_when_one_ledger_entry_is_rolled_back(
         for _ in range(3):
             connection.execute("INSERT INTO longbox.ledger (act, relation, policy) VALUES ('test', 'x', 'y')")
     record_truth(drill.database, backups.repository, drill.ledger)
-    backups.repository.delete(f"catalogue/{backups.engine.backups()[0].backup_id}.json")
+    backups.repository.delete(f"catalogue/{backups.engine.catalogue().sound[0].backup_id}.json")
     backups.engine.back_up("full")
 
     def roll_back(connect) -> None:
