@@ -24,7 +24,7 @@ Catalogue = dict[uuid.UUID, str]
 def titles() -> list[str]:
     """Up to 60 issues of every series of the sample, each tenth also as a newsstand edition, and two annuals."""
     issues = [f"{name} #{issue}" for name, _, _, last, _ in SERIES for issue in range(1, min(last, 60) + 1)]
-    editions = [f"{title} Newsstand" for title in issues[::10]]
+    editions = [f"{title} Newsstand" for title in issues if title.endswith("0")]
     return issues + editions + ["Amazing Spider-Man Annual 3", "Batman Annual 2"]
 
 
@@ -90,7 +90,7 @@ def test_misspelt_titles_find_their_comic_as_high_as_a_comparison_with_every_tit
         ("batman annul 2", "Batman Annual 2"),
         ("52 12", "52 #12"),
         ("locke and key 2", "Locke & Key #2"),
-        ("detectiv comics 31 newsstand", "Detective Comics #31 (Newsstand)"),
+        ("detectiv comics 30 newsstand", "Detective Comics #30 (Newsstand)"),
     ],
 )
 def test_what_people_type_finds_what_they_mean(reader: psycopg.Connection, query: str, title: str) -> None:
