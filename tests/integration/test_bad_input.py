@@ -152,6 +152,9 @@ ROWS = [
     row_case("a line of 50 MB", csv_file(f"@,2,{'x' * (50 << 20)},5.00,{T}", ROW), 2, "too_long", "split it"),
     row_case("JSON cut short", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n{{"shop":"@","id":\n', 2,
              "malformed", "one JSON object a line", file_name="m.jsonl"),
+    row_case("a name that a JSON object has twice", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n'
+             f'{{"shop":"@","id":"2","id":"3","price":1,"sold_at":"{T}"}}\n', 2, "malformed", "'id' stands twice",
+             file_name="m.jsonl"),
     row_case("a JSON list", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n[1, 2]\n', 2, "malformed",
              "not a JSON object", file_name="m.jsonl"),
     row_case("nested JSON in a text", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}","extra":{{"a":[1]}}}}\n'
