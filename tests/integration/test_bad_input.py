@@ -126,6 +126,10 @@ FILES = [
     whole("two columns for one", csv_file("@,1,2", header="shop,id,ID"), "duplicate_column", "keep one"),
     whole("UTF-16 that is none", b"\xff\xfe\xfd\x00,\x80\n1,2\n", "unreadable", "declare `encoding`"),
     whole("header of bytes", b"\xfd\x80,\xff\n1,2\n", "unreadable", "header line is not valid text"),
+    whole("one JSON list", f'[\n {{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n]\n', "unreadable", "JSON list"),
+    whole("one JSON list on one line", f'[{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}]', "unreadable", "jq -c",
+          "m.json"),
+    whole("lines of a lone carriage return", GOOD.replace("\n", "\r"), "unreadable", "line feed"),
     whole("not a Parquet", GOOD, "unreadable", "not a Parquet file; land a Parquet file", "m.parquet"),
     whole("truncated Parquet", parquet()[:-20], "unreadable", "not a readable Parquet file", "m.parquet"),
     whole("Parquet without a column", parquet(price=None), "missing_column", "no column price", "m.parquet"),
@@ -172,6 +176,7 @@ ROWS = [
          ((1, "price", "not_a_number", "plain number"),), "m.parquet"),
     Case("Parquet with a list for a text", parquet(item=[["a", "b"]]), (1, 0, 0, 1),
          ((1, "item", "wrong_type", "not a text"),), "m.parquet"),
+    Case("Parquet of single precision", parquet(price=pa.array([1.1], pa.float32())), (1, 1, 0, 0), (), "m.parquet"),
     Case("Parquet with NaN", parquet(price=[float("nan")]), (1, 0, 0, 1),
          ((1, "price", "not_a_number", "finite"),), "m.parquet"),
 ]  # fmt: skip
