@@ -54,8 +54,8 @@ def combine_days(
 ) -> None:
     """Note for `asset`, of each day, the worst outcome of `parts`, the sums of their counts and all their problems.
 
-    Runs that combine the same day at once take turns until they commit, so that neither misses the other's part. A lock a
-    day: give a few hundred days at most to one transaction.
+    Runs that combine the same day at once take turns until they commit, so that neither misses the other's part.
+    That takes a lock a day: give a few hundred days at most to one transaction.
     """
     values = {"asset": asset, "parts": list(parts), "days": list(days), "run_id": run_id}
     connection.execute(_SQL["lock_days"], values)
