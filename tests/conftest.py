@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
@@ -22,6 +23,7 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.local import privileges
 from deploy.local.processes import wait_until
@@ -50,6 +52,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+class _ByFile(LoadFileScheduling):
+    """A file stays with one worker, and so do all of tests/acceptance: each worker would start its stack anew."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/acceptance/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    """How `make test` spreads the tests over its workers."""
+    return _ByFile(config, log)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail the session when its tests ran too few lines; SlipCover's own hook has summed them up before."""
@@ -69,7 +85,6 @@ def _environment_of_the_developer_is_left_out() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("LONGBOX_", "DAGSTER_", "AWS_", "PG"))]:
         del os.environ[name]
     os.environ["LONGBOX_HOME"] = str(Path(tempfile.gettempdir()) / "longbox-tests-have-no-home")
-    os.environ.update(covered_lines.environment())  # for the processes that tests start
     yield
     os.environ.clear()
     os.environ.update(kept)
@@ -112,24 +127,32 @@ def postgres_admin_url(stack: Stack) -> str:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_admin_url: str, stack: Stack) -> str:
-    """Name of a database with every migration of the bundled systems, to be cloned, never used."""
+def postgres_admin(postgres_admin_url: str) -> Iterator[psycopg.Connection]:
+    """A connection there, for all databases that tests get: a new one for each costs more than the copy itself."""
     with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin: psycopg.Connection, postgres_admin_url: str, stack: Stack) -> str:
+    """Name of a database with every migration of the bundled systems, to be cloned, never used."""
+    postgres_admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     migrate(with_database(postgres_admin_url, TEMPLATE), system_folders(stack.settings))
     return TEMPLATE
 
 
 @pytest.fixture
-def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+def database_url(
+    postgres_admin: psycopg.Connection, postgres_admin_url: str, template_database: str
+) -> Iterator[str]:
     """A migrated database of the test's own."""
-    yield from _database(postgres_admin_url, template_database)
+    yield from _database(postgres_admin, postgres_admin_url, template_database)
 
 
 @pytest.fixture
-def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
+def empty_database_url(postgres_admin: psycopg.Connection, postgres_admin_url: str) -> Iterator[str]:
     """A database of the test's own without any table."""
-    yield from _database(postgres_admin_url, "template1")
+    yield from _database(postgres_admin, postgres_admin_url, "template1")
 
 
 @pytest.fixture
@@ -217,15 +240,13 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def _database(admin_url: str, template: str) -> Iterator[str]:
+def _database(admin: psycopg.Connection, admin_url: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        # copying the template's hundreds of small files costs a tenth of logging them
-        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        connection.execute(clone.format(sql.Identifier(name), sql.Identifier(template)))
+    # copying the template's hundreds of small files costs a tenth of logging them
+    clone = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    admin.execute(clone.format(sql.Identifier(name), sql.Identifier(template)))
     yield with_database(admin_url, name)
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _answers(endpoint: str) -> bool:

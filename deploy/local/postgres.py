@@ -66,7 +66,7 @@ _SETTINGS = {
 
 # commits survive a kill of the server (they are with the kernel), not of the machine; databases are made and dropped
 # several times as fast. synchronous_commit stays on: without it a killed server loses what was committed last.
-_FOR_TESTS = {"fsync": "off", "full_page_writes": "off"}
+_FOR_TESTS = {"fsync": "off", "full_page_writes": "off", "wal_compression": "off"}
 
 
 @dataclass(frozen=True)
