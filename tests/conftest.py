@@ -4,6 +4,8 @@ Nothing of the developer's environment or own stack is touched. A fixture that o
 suite; what is started here is stopped by its own pid, whatever the test does.
 """
 
+import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -13,7 +15,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -141,18 +144,26 @@ def template_database(postgres_admin: psycopg.Connection, postgres_admin_url: st
     return TEMPLATE
 
 
-@pytest.fixture
-def database_url(
+@pytest.fixture(scope="session")
+def clone(
     postgres_admin: psycopg.Connection, postgres_admin_url: str, template_database: str
-) -> Iterator[str]:
+) -> Callable[[], AbstractContextManager[str]]:
+    """Makes migrated databases, each for the time of a block that gets its URL."""
+    return functools.partial(_database, postgres_admin, postgres_admin_url, template_database)
+
+
+@pytest.fixture
+def database_url(clone: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A migrated database of the test's own."""
-    yield from _database(postgres_admin, postgres_admin_url, template_database)
+    with clone() as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres_admin: psycopg.Connection, postgres_admin_url: str) -> Iterator[str]:
     """A database of the test's own without any table."""
-    yield from _database(postgres_admin, postgres_admin_url, "template1")
+    with _database(postgres_admin, postgres_admin_url, "template1") as url:
+        yield url
 
 
 @pytest.fixture
@@ -240,11 +251,12 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+@contextlib.contextmanager
 def _database(admin: psycopg.Connection, admin_url: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     # copying the template's hundreds of small files costs a tenth of logging them
-    clone = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-    admin.execute(clone.format(sql.Identifier(name), sql.Identifier(template)))
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     yield with_database(admin_url, name)
     admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
