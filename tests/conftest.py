@@ -4,6 +4,10 @@ Nothing of the developer's environment or own stack is touched. A fixture that o
 suite; what is started here is stopped by its own pid, whatever the test does.
 """
 
+from tests import covered_lines  # before what it counts
+
+# isort: split
+
 import contextlib
 import functools
 import itertools
@@ -34,7 +38,6 @@ from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
-from tests import covered_lines
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
