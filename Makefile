@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 UV ?= uv
 # Otherwise every process that is started compiles its packages anew, which takes it seconds.
 unexport PYTHONDONTWRITEBYTECODE
-# One worker a core, a file of tests stays with its worker (each worker starts servers of its own).
+# A file of tests stays with its worker (each starts servers of its own); tests/conftest.py says how many `auto` are.
 EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.

@@ -48,7 +48,7 @@ class Platform:
 
     def finish(self, run_id: str) -> Run:
         """Wait until a run ends."""
-        return self.client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.2)
+        return self.client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.5)
 
     def succeed(self, run_id: str) -> Run:
         """Wait until a run ends well, or fail with the steps that did not."""
