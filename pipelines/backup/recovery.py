@@ -23,7 +23,7 @@ from pipelines.backup.sealed import Opener
 from pipelines.backup.wal import Inventory, WalArchive, segment_name, segment_number
 from resources.errors import LongboxError
 from resources.postgres_tools import PostgresTools
-from resources.restored_server import RestoredServer, RestoredServerError
+from resources.restored_server import RestoredServer, RestoredServerError, sync_method
 from resources.sql import Queries
 
 AHEAD = 6  # segments decrypted before they are asked for: 96 MiB of disk
@@ -264,6 +264,8 @@ def _start(job: Recovery, feeder: WalFeeder, target: Target) -> RestoredServer:
     settings = target.settings() | {
         "restore_command": feeder.command,
         "fsync": "on" if job.is_durable else "off",
+        "recovery_init_sync_method": sync_method(),
+        "hot_standby": "off",  # nobody asks before it is promoted
     }
     server = RestoredServer(job.tools, job.data, job.log, settings, job.record.superuser)
     return promoted(server, job.wait_seconds)
