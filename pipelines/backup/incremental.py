@@ -19,7 +19,9 @@ PREFIX = "INCREMENTAL."
 _MAGIC = 0xD3AE1F0D
 _START = struct.Struct("=III")  # magic, number of blocks, truncation length: in the byte order of the server
 _RUN_BLOCKS = 64  # written at once
-_LARGEST_SEGMENT_BLOCKS = 1 << 22  # 32 GiB of 8 KiB: beyond any --with-segsize, so that a header bounds its memory
+_LARGEST_SEGMENT_BLOCKS = (
+    1 << 22
+)  # 32 GiB of 8 KiB: beyond any --with-segsize, so that a header bounds its memory
 
 
 @dataclass(frozen=True)
