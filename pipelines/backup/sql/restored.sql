@@ -13,3 +13,7 @@ SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 
 -- name: relations
 -- Touches the catalogue of a database: whether it opens at all.
 SELECT count(*) FROM pg_class;
+
+-- name: act_as
+-- The rest of the session works as %(role)s.
+SELECT set_config('role', %(role)s, false);
