@@ -146,14 +146,14 @@ def test_a_failover_drill_fails_by_name_when_the_restored_server_takes_no_writes
 ) -> None:
     def refuse(connect) -> None:
         with connect(NAME) as restored:
-            restored.execute(f"ALTER DATABASE {NAME} SET default_transaction_read_only = on")
+            restored.execute("REVOKE INSERT ON longbox.heartbeats FROM longbox_app")
 
     stand_in = StandIn(NAME, drill.ledger.relation)
     proved = dataclasses.replace(drill, is_newest=True, last_judges=(stand_in,)).run()
     assert proved.moment == proved.newest_restorable
     backups.repository.delete(backups.repository.all_names("drills")[0])
     said = failed(drill, is_newest=True, last_judges=(Vandal(refuse), stand_in))
-    assert "stand-in: the restored server said: cannot execute INSERT in a read-only transaction" in said
+    assert "stand-in: the restored server said: permission denied for table heartbeats" in said
 
 
 def test_a_drill_fails_by_name_when_one_witness_is_missing(drill: Drill, backups: Backups) -> None:
