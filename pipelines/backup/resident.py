@@ -289,7 +289,7 @@ class Resident:
         self._alert("slot", "the WAL slot is dropped", f"{reason}; it is dropped, and a full backup begins")
         proof = {
             "retained_bytes": state.retained_bytes,
-            "confirmed_lsn": state.confirmed_lsn,
+            "restart_lsn": state.restart_lsn,
             "lsn": sample.lsn,
         }
         self._write_ledger("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)

@@ -106,7 +106,7 @@ def _give_slot_up(settings: Settings, database: Database | None, run_id: str | N
         if database is not None:
             with database.connection() as connection:
                 ledger = Ledger(database, truth.system_of(connection), run_id)
-            proof = {"retained_bytes": state.retained_bytes, "confirmed_lsn": state.confirmed_lsn}
+            proof = {"retained_bytes": state.retained_bytes, "restart_lsn": state.restart_lsn}
             ledger.write("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)
 
     return give_slot_up(settings, tell)

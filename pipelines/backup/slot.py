@@ -44,11 +44,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class SlotState:
-    """The slot. `confirmed_lsn`: what the receiver has on disk; `retained_bytes`: what the server keeps for it."""
+    """The slot. `retained_bytes`: what the server keeps for it.
+
+    `confirmed_lsn`: what the receiver that is connected now has on disk, None until it said so. The slot itself
+    remembers what an earlier one had, which the files of this one do not hold yet.
+    """
 
     exists: bool
     holder_pid: int | None
     confirmed_lsn: int | None
+    restart_lsn: int | None  # from which on the server keeps WAL for it
     is_lost: bool
     retained_bytes: int
 
@@ -121,8 +126,8 @@ class SlotSession:
     def look(self) -> tuple[Sample, SlotState]:
         """The server's clock and where WAL was just after it, and the slot."""
         (at,) = self._run("clock")
-        lsn, timeline, exists, pid, confirmed, is_lost, retained = self._run("wal_state", slot=SLOT)
-        state = SlotState(bool(exists), pid, confirmed, bool(is_lost), int(retained))
+        lsn, timeline, exists, pid, confirmed, restart, is_lost, retained = self._run("wal_state", slot=SLOT)
+        state = SlotState(bool(exists), pid, confirmed, restart, bool(is_lost), int(retained))
         return Sample(at, end_of_records(int(lsn)), int(timeline)), state
 
     def create(self) -> None:

@@ -128,6 +128,29 @@ def test_wal_missing_in_the_middle_is_refused_for_what_lies_beyond_it_only(backu
     assert backups.restored_truth(backup_id=record.backup_id) != expected
 
 
+@pytest.mark.parametrize("wanted", ["a moment", "the newest"])
+def test_wal_that_ends_before_what_is_covered_is_no_database_of_that_moment(backups: Backups, wanted: str):
+    cluster, archive = backups.cluster, WalArchive(backups.repository)
+    backups.engine.back_up("full")
+    cluster.write()
+    ship_wal(backups)
+    end = archive.inventory().covered
+    cluster.write()
+    last = ship_wal(backups)
+    (key, partial), size = next(iter(archive.inventory().partials.items())), archive.segment_bytes
+    assert end is not None and partial.valid_bytes is not None and end.lsn % size < partial.valid_bytes
+    # an object of the name and length of the right one that holds less: sound by itself, and worth nothing
+    short = archive.read(partial.name, backups.opener)[: end.lsn % size].ljust(size, b"\0")
+    lock = recovery_lock(backups.server_keys)
+    archive.put_partial(lock, *key, short, partial.valid_bytes, last)
+
+    with pytest.raises(RestoreFailedError, match=r"its WAL ends at .*, before "):
+        backups.restored_truth(to=last if wanted == "a moment" else None)
+    cluster.write()
+    ship_wal(backups)
+    assert backups.restored_truth() == cluster.truth()
+
+
 def test_a_timeline_whose_history_was_lost_is_not_left_out_in_silence(backups: Backups):
     backups.engine.back_up("full")
     backups.cluster.write()

@@ -28,12 +28,15 @@ SELECT pg_terminate_backend(%(pid)s, 5000);
 
 -- name: wal_state
 -- Where WAL is written to (bytes since its begin), the timeline, and the slot: is there, in use by which process, what
--- the receiver said to have on disk, lost by the server, how much the server keeps for it.
+-- the receiver connected now said to have on disk, lost by the server, how much the server keeps for it. A role sees
+-- the replication of its own processes.
 WITH written AS MATERIALIZED (SELECT pg_current_wal_insert_lsn() AS lsn)
 SELECT (w.lsn - '0/0'::pg_lsn)::bigint, ('x' || substr(pg_walfile_name(w.lsn), 1, 8))::bit(32)::integer,
-       s.slot_name IS NOT NULL, s.active_pid, (s.restart_lsn - '0/0'::pg_lsn)::bigint,
+       s.slot_name IS NOT NULL, s.active_pid, (r.flush_lsn - '0/0'::pg_lsn)::bigint,
+       (s.restart_lsn - '0/0'::pg_lsn)::bigint,
        coalesce(s.wal_status = 'lost', false), coalesce((w.lsn - s.restart_lsn)::bigint, 0)
-FROM written w LEFT JOIN pg_replication_slots s ON s.slot_name = %(slot)s;
+FROM written w LEFT JOIN pg_replication_slots s ON s.slot_name = %(slot)s
+     LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid;
 
 -- name: create_wal_slot
 -- It holds WAL from now on.
