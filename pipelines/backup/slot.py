@@ -80,8 +80,8 @@ class SlotSession:
     def source(self) -> Source:
         """Who the server is. Raises `BackupRefusedError` for one that cannot feed a receiver, with what to do."""
         row = self._run("wal_source")
-        system, segment_bytes, in_recovery, wal_level, senders, may, keeps = cast(
-            "tuple[str, int, bool, str, int, bool, int]", row
+        system, segment_bytes, in_recovery, wal_level, senders, may, sees, keeps = cast(
+            "tuple[str, int, bool, str, int, bool, bool, int]", row
         )
         if in_recovery:
             raise BackupRefusedError(
@@ -96,6 +96,11 @@ class SlotSession:
             raise BackupRefusedError(
                 "the user of LONGBOX_BACKUP_POSTGRES_URL may not receive WAL; ALTER ROLE ... REPLICATION, or name "
                 "another one"
+            )
+        if not sees:
+            raise BackupRefusedError(
+                "the user of LONGBOX_BACKUP_POSTGRES_URL may not see how much WAL a receiver has on disk "
+                "(pg_stat_replication); GRANT pg_monitor TO it (docs/how-to/ship-wal.md)"
             )
         return Source(system, segment_bytes, keeps)
 

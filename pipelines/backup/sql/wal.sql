@@ -5,6 +5,7 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
        pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_wal_senders')::integer,
        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size');
 
 -- name: limit_statements
