@@ -93,16 +93,17 @@ def parse_condition(text: str | None, title: str | None = None) -> Condition:
     Pure and total: any text gives a Condition, whose grade is a point of the scale or None.
     """
     stated = _from_text(clean(text)) if text else Condition(reason=EMPTY)
-    if not title:
+    is_silent = stated.reason in (EMPTY, NO_GRADE, UNCLEAR, SLAB_WITHOUT_GRADE)
+    is_unslabbed = stated.is_firm and stated.grader is None
+    if not title or not (is_silent or is_unslabbed):
         return stated
     titled = _from_title(clean(title))
-    if stated.reason in (EMPTY, NO_GRADE, UNCLEAR, SLAB_WITHOUT_GRADE):
+    if is_silent:
         says_more = titled.grade is not None or (stated.reason == EMPTY and titled.reason != NO_GRADE)
         return titled if says_more else _with_grader(stated, titled)
-    if stated.is_firm and stated.grader is None and titled.grader is not None and titled.is_firm:
-        is_same = titled.grade == stated.grade
-        return stated._replace(grader=titled.grader) if is_same else Condition(reason=CONFLICTING)
-    return stated
+    if titled.grader is None or not titled.is_firm:
+        return stated
+    return stated._replace(grader=titled.grader) if titled.grade == stated.grade else Condition(reason=CONFLICTING)
 
 
 def strip_grades(title: str) -> str:
