@@ -103,7 +103,11 @@ def parse_condition(text: str | None, title: str | None = None) -> Condition:
         return titled if says_more else _with_grader(stated, titled)
     if titled.grader is None or not titled.is_firm:
         return stated
-    return stated._replace(grader=titled.grader) if titled.grade == stated.grade else Condition(reason=CONFLICTING)
+    return (
+        stated._replace(grader=titled.grader)
+        if titled.grade == stated.grade
+        else Condition(reason=CONFLICTING)
+    )
 
 
 def strip_grades(title: str) -> str:
