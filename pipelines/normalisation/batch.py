@@ -111,7 +111,10 @@ class BatchWriter:
         """
         self._execute(connection, "lock_relation")
         connection.execute(QUERIES.compose("create_batch", **self.parts))
-        keys = {"keys": _array(key for key, _ in landed), "contents": _array(content for _, content in landed)}
+        keys = {
+            "keys": _array(key for key, _ in landed),
+            "contents": _array(content for _, content in landed),
+        }
         connection.execute(QUERIES["add_landed"], keys)
         self._execute(connection, "find_versions")
         events = {cast(dt.date, row[0]) for row in connection.execute(QUERIES["event_days"])}
@@ -119,7 +122,10 @@ class BatchWriter:
         _copy(connection, QUERIES.compose("copy_rows", **self.parts), rows)
         _copy(connection, QUERIES["copy_rejected"], rejected)
         if absent:
-            keys = {"keys": _array(key for key, _ in absent), "contents": _array(content for _, content in absent)}
+            keys = {
+                "keys": _array(key for key, _ in absent),
+                "contents": _array(content for _, content in absent),
+            }
             connection.execute(QUERIES["find_absent"], keys)
         days = events | {row[len(OWN_COLUMNS) + self._time_place] for row in rows}
         return self._apply(connection, landing_day, days, len(rows) + len(rejected), len(absent))

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pandas as pd
+import psycopg
 import pytest
 
 from assets.comics.aggregate import aggregate_days, refresh_views
@@ -202,3 +203,19 @@ def test_the_views_are_refreshed_from_the_aggregates(market):
     assert views["market_prices"] == 1
     assert views["trending_comics"] == 1
     assert market.rows("SELECT current_price_usd::text FROM comics.market_prices") == [("100.00",)]
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM comics.comics", "UPDATE comics.comics SET comic_id = gen_random_uuid()"]
+)
+def test_a_comic_stays_while_its_statistics_stand_also_when_its_sales_are_archived(market, change):
+    market.land("2026-10-06", sale(SPIDER))
+    market.run("2026-10-06")
+    with market.owner.connection() as connection:
+        connection.execute("DELETE FROM comics.pricing_data_normalized")
+    with pytest.raises(psycopg.errors.ForeignKeyViolation, match="has price statistics"):
+        with market.owner.connection() as connection:
+            connection.execute(change)
+    with market.owner.connection() as connection:
+        connection.execute("DELETE FROM comics.pricing_data_aggregated")
+        assert connection.execute(change).rowcount == 1

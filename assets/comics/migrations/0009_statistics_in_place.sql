@@ -20,16 +20,19 @@ BEGIN
       MESSAGE = format('comic %s has price statistics', old.comic_id),
       HINT = 'Delete its rows of comics.pricing_data_aggregated first.';
   END IF;
-  RETURN old;
+  RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION comics.keep_comics_with_statistics IS
   'Stands for a foreign key of comics.pricing_data_aggregated, whose rows are too many to be asked one by one';
-CREATE TRIGGER comics_with_statistics BEFORE DELETE OR UPDATE OF comic_id ON comics.comics
+CREATE TRIGGER comics_with_statistics_stay AFTER DELETE ON comics.comics
   FOR EACH ROW EXECUTE FUNCTION comics.keep_comics_with_statistics();
+CREATE TRIGGER comics_with_statistics_keep_their_id AFTER UPDATE OF comic_id ON comics.comics
+  FOR EACH ROW WHEN (old.comic_id <> new.comic_id) EXECUTE FUNCTION comics.keep_comics_with_statistics();
 
 -- migrate: down
-DROP TRIGGER comics_with_statistics ON comics.comics;
+DROP TRIGGER comics_with_statistics_stay ON comics.comics;
+DROP TRIGGER comics_with_statistics_keep_their_id ON comics.comics;
 DROP FUNCTION comics.keep_comics_with_statistics;
 ALTER TABLE comics.pricing_data_aggregated ADD FOREIGN KEY (comic_id) REFERENCES comics.comics;
 ALTER TABLE comics.pricing_data_aggregated RESET (fillfactor);
