@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from pipelines.catalog.model import Catalog
 from resources.database import Database
 from resources.settings import Settings
 from tests.comics_market import Market, open_market
-from tests.conftest import _database
 
 RATE_DAYS = ("2026-10-01", "2026-10-02", "2026-10-05", "2026-10-30")
 
@@ -40,7 +40,7 @@ def market(database_url: str, object_store_url: str) -> Iterator[Market]:
 
 @pytest.fixture
 def markets(
-    postgres_admin_url: str, template_database: str, tmp_path: Path
+    clone: Callable[[], AbstractContextManager[str]], tmp_path: Path
 ) -> Iterator[Callable[[str], Market]]:
     """Makes markets, each on a database of its own."""
     with contextlib.ExitStack() as stack:
@@ -48,10 +48,7 @@ def markets(
         def make(name: str) -> Market:
             folder = tmp_path / name
             folder.mkdir()
-            url = stack.enter_context(
-                contextlib.contextmanager(_database)(postgres_admin_url, template_database)
-            )
-            made = open_market(url, folder.as_uri())
+            made = open_market(stack.enter_context(clone()), folder.as_uri())
             stack.callback(made.close)
             made.set_rates(*RATE_DAYS)
             return made
