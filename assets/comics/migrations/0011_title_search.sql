@@ -1,4 +1,4 @@
--- comics 0009: The search for a title, misspelt or not, in the time of a click
+-- comics 0011: The search for a title, misspelt or not, in the time of a click
 --
 -- Comparing a misspelt title with every title by trigrams looks at thousands of them: the issues of a series share all
 -- but a few. Series are a hundredth as many, so the nearest series are found first (GiST gives them in order of
