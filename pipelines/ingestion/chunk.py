@@ -99,4 +99,5 @@ def _each_content_once(table: Any) -> Any:
 
 def staged_text(rows: Any) -> bytes:
     """Rows of a chunk in COPY's text format of the staging table."""
-    return copy_text([rows[name] for name in STAGED])
+    *identity, fields = STAGED
+    return copy_text([*(rows[name] for name in identity), *flat(rows[fields]).flatten()])

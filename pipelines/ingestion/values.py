@@ -32,6 +32,7 @@ _TRUE, _FALSE = (
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 _UNESCAPED = re.compile(r"[\\\t\n\r]")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_UNESCAPES = {escaped: text for text, escaped in _ESCAPES.items()}
 
 
 def converter(
@@ -65,6 +66,11 @@ def escape(text: str) -> str:
     if _UNESCAPED.search(text) is None:
         return text
     return _UNESCAPED.sub(lambda found: _ESCAPES[found[0]], text)
+
+
+def unescape(field: str) -> str:
+    """The text that `escape` made a field of."""
+    return re.sub(r"\\[\\tnr]", lambda found: _UNESCAPES[found[0]], field)
 
 
 def _boolean(value: Value) -> str:
