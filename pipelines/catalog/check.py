@@ -4,7 +4,7 @@ Read-only, with the same rules as `consistency`, now that the columns of migrate
 too. Run it after migrations; what it finds is a fault of the YAML or of a migration, never of data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipelines.catalog.column_checks import Types
 from pipelines.catalog.consistency import (
@@ -16,6 +16,7 @@ from pipelines.catalog.consistency import (
 )
 from pipelines.catalog.document import Document, read_document
 from pipelines.catalog.errors import Problem, suggest
+from pipelines.catalog.feed_keys import REMEDY, changed_key, kept_keys
 from pipelines.catalog.model import Catalog, Feed, Gaps, System, Table
 from pipelines.catalog.shape import TableShape, table_shapes
 from pipelines.catalog.types import SUPPORTED_TYPES, known_type
@@ -31,9 +32,9 @@ def check_against_database(connection: Connection, catalog: Catalog) -> list[Pro
         shapes = table_shapes(connection, system.name)
         for table in system.tables.values():
             _check_table(document, system, table, shapes)
+        kept = kept_keys(connection, system.name)
         for feed in system.feeds.values():
-            if feed.table in shapes:
-                _check_feed(document, feed, shapes[feed.table])
+            _check_feed(document, feed, shapes.get(feed.table), kept)
         for name, aggregate in system.aggregates.items():
             source = shapes.get(aggregate.from_)
             if source is not None:
@@ -112,8 +113,14 @@ def _check_view(connection: Connection, document: Document, system: System, name
         document.report(path, "the view has no unique index, which refreshing without blocking needs", remedy)
 
 
-def _check_feed(document: Document, feed: Feed, shape: TableShape) -> None:
+def _check_feed(
+    document: Document, feed: Feed, shape: TableShape | None, kept: Mapping[str, Sequence[str]]
+) -> None:
     path = ("feeds", feed.name)
+    if message := changed_key(feed, kept):
+        document.report((*path, "key"), message, REMEDY)
+    if shape is None:
+        return
     if shape.kind not in ("table", "partitioned table"):
         document.report((*path, "table"), f"{shape.name!r} is a {shape.kind}", "a feed loads into a table")
         return

@@ -50,20 +50,35 @@ def apply_declared_tables(connection: Connection, catalog: Catalog) -> list[str]
     `TableBusyError`. Running it again does nothing and returns []. Raises `CatalogError` with everything it
     will not do by itself; nothing is changed then.
     """
-    done: list[str] = []
-    problems: list[Problem] = []
     with connection.transaction():
-        before = connection.execute(_SQL["limit_waiting"]).fetchone()
-        for _, system in sorted(catalog.systems.items()):
-            makes_tables = any(table.is_generated for table in system.tables.values())
-            if makes_tables or system.aggregates or system.gaps:
-                change = _SystemChange(connection, system)
-                done.extend(change.run())
-                problems.extend(change.document.problems)
-        if problems:
-            raise CatalogError(problems)
-        connection.execute(_SQL["restore_waiting"], before)
+        done, _ = _change(connection, catalog)
     return done
+
+
+def declared_sql(connection: Connection, catalog: Catalog) -> list[str]:
+    """The statements that `apply_declared_tables` would run; they run and are rolled back, locks included."""
+    with connection.transaction(force_rollback=True):
+        _, statements = _change(connection, catalog)
+    return statements
+
+
+def _change(connection: Connection, catalog: Catalog) -> tuple[list[str], list[str]]:
+    """Bring every system's tables to what it declares: what was done, and by which statements."""
+    done: list[str] = []
+    statements: list[str] = []
+    problems: list[Problem] = []
+    before = connection.execute(_SQL["limit_waiting"]).fetchone()
+    for _, system in sorted(catalog.systems.items()):
+        makes_tables = any(table.is_generated for table in system.tables.values())
+        if makes_tables or system.aggregates or system.gaps:
+            change = _SystemChange(connection, system)
+            done.extend(change.run())
+            statements.extend(change.statements)
+            problems.extend(change.document.problems)
+    if problems:
+        raise CatalogError(problems)
+    connection.execute(_SQL["restore_waiting"], before)
+    return done, statements
 
 
 class _SystemChange:
@@ -73,12 +88,13 @@ class _SystemChange:
         self._connection = connection
         self._system = system
         self._done: list[str] = []
+        self.statements: list[str] = []
         self.document: Document = reader_of(system)
 
     def run(self) -> list[str]:
         exists = self._connection.execute(_SQL["schema_exists"], {"schema": self._system.name}).fetchone()
         if exists is not None and not exists[0]:
-            self._connection.execute(_SQL.compose("create_schema", schema=sql.Identifier(self._system.name)))
+            self._run(_SQL.compose("create_schema", schema=sql.Identifier(self._system.name)))
             self._done.append(f"created schema {self._system.name}")
         shapes = table_shapes(self._connection, self._system.name)
         for name, table in sorted(self._system.tables.items()):
@@ -291,7 +307,7 @@ class _SystemChange:
         try:
             with self._connection.transaction():
                 for statement in statements:
-                    self._connection.execute(statement)
+                    self._run(statement)
         except psycopg.errors.LockNotAvailable:
             raise TableBusyError(
                 f"{self._system.file}: {format_path(path)}: the table is in use and its lock was not free within 5 s; "
@@ -302,6 +318,10 @@ class _SystemChange:
             self.document.report(path, message, "correct the declaration")
             return
         self._done.append(done)
+
+    def _run(self, statement: sql.Composed) -> None:
+        self._connection.execute(statement)
+        self.statements.append(statement.as_string(self._connection).strip())
 
     def _name(self, table: str) -> str:
         return f"{self._system.name}.{table}"

@@ -13,8 +13,15 @@ MAX_EXPONENT = 130  # beyond any measure; written out, such a number is nothing 
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON with exact decimals. Raises ValueError, also for NaN and Infinity, which are not JSON."""
-    return json.loads(text, parse_float=Decimal, parse_constant=_refuse)
+    """Parse JSON with exact decimals.
+
+    Raises ValueError, also for NaN and Infinity, which are not JSON, and for a name that an object has twice: of its
+    two values one would be lost.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
 
 
 def write_json(value: Any) -> str:
@@ -41,3 +48,15 @@ def write_json(value: Any) -> str:
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"the name {twice[:40]!r} stands twice in one object")
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse, object_pairs_hook=_object)

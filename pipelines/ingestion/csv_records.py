@@ -66,6 +66,12 @@ class CsvRecords:
         try:
             self.header = [name.strip() for name in next(csv.reader([first], delimiter=self.delimiter), [])]
         except csv.Error as error:
+            if "\r" in first.rstrip("\r\n"):
+                raise UnreadableFileError(
+                    "unreadable",
+                    "its lines end in a lone carriage return",
+                    "end them in a line feed, as `tr '\\r' '\\n'` does",
+                ) from None
             raise UnreadableFileError(
                 "unreadable", f"its header cannot be parsed ({error})", "write a header"
             ) from None

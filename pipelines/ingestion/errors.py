@@ -4,6 +4,9 @@ A `BadValue` or `BadRecord` costs one row, an `UnreadableFileError` the whole fi
 `longbox.quarantine`. Reasons are a closed list (`REASONS`): the docs and the tests read it.
 """
 
+import datetime as dt
+from decimal import Decimal
+
 from resources.errors import LongboxError, RetryableError
 
 REASONS: dict[str, str] = {
@@ -59,5 +62,5 @@ class FileChangedError(RetryableError):
 
 def shown(value: object) -> str:
     """A value as a message shows it: short, on one line."""
-    text = value if isinstance(value, str) else repr(value)
+    text = str(value) if isinstance(value, str | Decimal | dt.date | dt.time) else repr(value)
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -8,6 +8,7 @@ a record that it cannot take apart. Add a format as one more reader in `open_rec
 
 import codecs
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
@@ -17,6 +18,8 @@ from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.csv_records import Block, CsvRecords, Record
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
+
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{")  # how an object begins, or a list of some
 
 
 class Records(Protocol):
@@ -61,7 +64,7 @@ def open_records(
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and encoding == "utf-8":
         encoding = "utf-16"
     lines = Lines(chunks, encoding)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") or suffixes & {
+    if _JSON.match(head) or suffixes & {
         ".jsonl",
         ".ndjson",
         ".json",
@@ -107,6 +110,8 @@ class JsonRecords:
             try:
                 item = read_json(text)
             except (ValueError, RecursionError) as error:
+                if last is None and text.lstrip().startswith("["):
+                    raise _one_list() from None
                 yield BadRecord(
                     "malformed",
                     f"the line is not valid JSON ({error})",
@@ -114,6 +119,8 @@ class JsonRecords:
                 )
                 continue
             if not isinstance(item, dict):
+                if last is None and isinstance(item, list) and all(isinstance(one, dict) for one in item):
+                    raise _one_list()
                 yield BadRecord(
                     "malformed",
                     "the line is not a JSON object",
@@ -126,6 +133,12 @@ class JsonRecords:
                 if len(self.unknown) < 1000:
                     self.unknown.update(last - known)
             yield [item.get(name) for name in wanted]
+
+
+def _one_list() -> UnreadableFileError:
+    return UnreadableFileError(
+        "unreadable", "it is one JSON list", "land one JSON object a line, as `jq -c '.[]'` writes them"
+    )
 
 
 class ParquetRecords:
@@ -181,7 +194,7 @@ class ParquetRecords:
                         None,
                     )
                     yield fault if fault is not None else row
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
             raise UnreadableFileError(
                 "unreadable", f"its data is damaged ({error})", "land it again"
             ) from None
@@ -196,5 +209,7 @@ def _plain_values(column: Any) -> list[Any]:
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
-    values: list[Any] = column.to_pylist()
+    if pa.types.is_float32(column.type):
+        column = pc.cast(column, pa.string())  # 1.1, which as a double would be 1.100000023841858
+    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     return values

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pipelines.catalog.days import combine_days, record_day
+from pipelines.catalog.feed_keys import hold_key
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
@@ -122,6 +123,7 @@ class Loader:
                 self._periods_seen.update(starts)
 
         feed_id = cast(tuple[int], row)[0]
+        hold_key(connection, self.feed, feed_id)
         return Target(feed_id, self.system.name, self.feed.table, shape, ensure, unit, self.owner.role)
 
     def _load_file(self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date) -> FileLoad:

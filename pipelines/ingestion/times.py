@@ -12,6 +12,7 @@ from pipelines.ingestion.errors import BadValue, shown
 from pipelines.ingestion.numbers import decimal_of
 
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]00:00(?::00(?:\.0*)?)?)?")
+_OF_DAY = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
 
 
@@ -24,7 +25,9 @@ class ColumnFormat:
 
 
 def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
-    """The converter of `base`: date, or timestamp with or without time zone."""
+    """The converter of `base`: date, time of day, or timestamp with or without time zone."""
+    if base == "time without time zone":
+        return _time_of_day if column.format is None else functools.partial(_time_in_format, column.format)
     zone = dt.UTC if column.time_zone == "UTC" else zoneinfo.ZoneInfo(column.time_zone)
     parse: Callable[[Any], dt.datetime]
     if column.format in ("epoch_seconds", "epoch_milliseconds"):
@@ -66,6 +69,24 @@ def _date(value: Any) -> str:
     if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
         return value.isoformat()
     raise BadValue("not_a_date", f"{shown(value)} is not a date", "write YYYY-MM-DD")
+
+
+def _time_of_day(value: Any) -> str:
+    if isinstance(value, dt.time) and value.tzinfo is None:
+        return value.isoformat()
+    text = str(value).strip()
+    try:
+        if _OF_DAY.fullmatch(text):
+            return dt.time.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    raise BadValue(
+        "not_a_time", f"{shown(value)} is not a time of day", "write HH:MM:SS, without a time zone"
+    )
+
+
+def _time_in_format(form: str, value: Any) -> str:
+    return _from_format(form, "not_a_time", value).time().isoformat()
 
 
 def _from_iso(value: Any) -> dt.datetime:

@@ -9,7 +9,7 @@ live in `binding`.
 
 import datetime as dt
 import functools
-import json
+import ipaddress
 import re
 import uuid
 from collections.abc import Callable
@@ -29,10 +29,12 @@ _TRUE, _FALSE = (
     {"true", "t", "yes", "y", "1", "on"},
     {"false", "f", "no", "n", "0", "off"},
 )
+_TEXTS = ("text", "character varying", "character", "citext")
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
-_UNESCAPED = re.compile(r"[\\\t\n\r]")
+_UNESCAPED, _ESCAPED = re.compile(r"[\\\t\n\r]"), re.compile(r"\\(.)")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-_UNESCAPES = {escaped: text for text, escaped in _ESCAPES.items()}
+_MEANT = {escaped[1]: character for character, escaped in _ESCAPES.items()}
+_HEX = re.compile(r"(?:\\x|0x)((?:[0-9A-Fa-f]{2})*)")
 
 
 def converter(
@@ -49,14 +51,15 @@ def converter(
         return None
     base, first, second, array = match.groups()
     if array:
-        return _text_array if base in ("text", "character varying") else None
+        item = converter(type_name.removesuffix("[]"), column)
+        return None if item is None else functools.partial(_array, base, item)
     if base == "numeric":
         return numeric_converter(int(first) if first else None, int(second or 0))
     if base in _INTEGER_BITS:
         return functools.partial(integer, 1 << (_INTEGER_BITS[base] - 1))
     if base in ("character varying", "character"):
         return functools.partial(_bounded_text, int(first or 1) if first or base == "character" else None)
-    if base in ("date", "timestamp with time zone", "timestamp without time zone"):
+    if base in ("date", "time without time zone", "timestamp with time zone", "timestamp without time zone"):
         return temporal_converter(base, column)
     return _CONVERTERS.get(base)
 
@@ -70,7 +73,7 @@ def escape(text: str) -> str:
 
 def unescape(field: str) -> str:
     """The text that `escape` made a field of."""
-    return re.sub(r"\\[\\tnr]", lambda found: _UNESCAPES[found[0]], field)
+    return _ESCAPED.sub(lambda found: _MEANT[found[1]], field)
 
 
 def _boolean(value: Value) -> str:
@@ -148,21 +151,52 @@ def _has_surrogate(text: str) -> bool:
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _text_array(value: Value) -> str:
+def _inet(value: Value) -> str:
+    try:
+        text = str(value).strip()
+        found = ipaddress.ip_interface(text)
+    except ValueError:
+        raise BadValue(
+            "wrong_type",
+            f"{shown(value)} is not an address",
+            "write it as 192.0.2.1, 192.0.2.1/24 or 2001:db8::1",
+        ) from None
+    if "%" in text:
+        raise BadValue("wrong_type", f"{shown(value)} names an interface", "leave out what follows the %")
+    return str(found.ip if found.network.prefixlen == found.max_prefixlen else found)
+
+
+def _bytea(value: Value) -> str:
+    if isinstance(value, str) and (match := _HEX.fullmatch(value.strip())):
+        value = bytes.fromhex(match[1])
+    if not isinstance(value, bytes):
+        raise BadValue(
+            "wrong_type",
+            f"{shown(value)} is not hexadecimal",
+            "write \\x and then two digits a byte, as in \\x1f8b",
+        )
+    return escape(f"\\x{value.hex()}")
+
+
+def _array(base: str, item: Converter, value: Value) -> str:
     items = value
     if isinstance(value, str):
         try:
-            items = json.loads(value)
-        except ValueError:
+            items = read_json(value)
+        except (ValueError, RecursionError):
             items = None
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+    if not isinstance(items, list):
         raise BadValue(
             "wrong_type",
-            f"{shown(value)} is not a list of texts",
-            'write a JSON list, as in ["a", "b"]',
+            f"{shown(value)} is not a list",
+            'write a JSON list, as in ["a", "b"]' if base in _TEXTS else "write a JSON list, as in [1, 2]",
         )
-    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
-    return escape("{" + ",".join(quoted) + "}")
+    return escape("{" + ",".join("NULL" if one is None else _quoted(item(one)) for one in items) + "}")
+
+
+def _quoted(escaped: str) -> str:
+    text = unescape(escaped)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 _CONVERTERS: dict[str, Converter] = {
@@ -174,10 +208,6 @@ _CONVERTERS: dict[str, Converter] = {
     "json": _jsonb,
     "double precision": double,
     "real": double,
+    "inet": _inet,
+    "bytea": _bytea,
 }
-
-SUPPORTED_TYPES: tuple[str, ...] = (
-    "numeric", "smallint", "integer", "bigint", "double precision", "real", "boolean", "text", "character varying",
-    "character", "date", "timestamp with time zone", "timestamp without time zone", "uuid", "jsonb", "json",
-    "text[]", "enum types",
-)  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from psycopg import Connection
 
-from pipelines.catalog.ddl import apply_declared_tables
+from pipelines.catalog.ddl import apply_declared_tables, declared_sql
 from pipelines.catalog.model import Catalog
 from pipelines.catalog.partitions import keep_ahead
 from resources.database import OWNER_ROLE, Database
@@ -20,6 +20,11 @@ def apply_declared(connection: Connection[tuple[object, ...]], catalog: Catalog)
     changed = apply_declared_tables(connection, catalog)
     connection.commit()
     return tuple(changed)
+
+
+def plan_declared(connection: Connection[tuple[object, ...]], catalog: Catalog) -> list[str]:
+    """The statements that `apply_declared` would run, on a database with every revision. Changes nothing."""
+    return declared_sql(connection, catalog)
 
 
 def keep_partitions_ahead(

@@ -25,7 +25,7 @@ from sqlalchemy.pool import StaticPool
 from pipelines.catalog.loader import load_catalog
 from pipelines.catalog.model import Catalog
 from pipelines.migration import bootstrap
-from pipelines.migration.declared import apply_declared, keep_partitions_ahead
+from pipelines.migration.declared import apply_declared, keep_partitions_ahead, plan_declared
 from pipelines.migration.errors import DownRefusedError, MigrationBusyError
 from pipelines.migration.executors import OfflineExecutor, OnlineExecutor, body_of, file_of
 from pipelines.migration.history import (
@@ -152,7 +152,11 @@ def migrate(
 
 
 def plan(url: str, folders: Sequence[Path]) -> str:
-    """The SQL that `migrate` would run for roles, schemas and revisions, as one script. Changes nothing."""
+    """The SQL that `migrate` would run, as one script. Changes nothing.
+
+    What declared tables need shows once all revisions are applied, because it follows from what those leave; the
+    partitions to come are not in it.
+    """
     source = _read_source(folders)
     with _connection(url) as connection:
         prepare = bootstrap.missing_statements(connection, [PLATFORM, *source.systems])
@@ -162,8 +166,14 @@ def plan(url: str, folders: Sequence[Path]) -> str:
         run_as = [*_owner_statements(connection), *([] if has_history else [_SQL.compose("create_history")])]
         statements = [*prepare, *(run_as if names else [])]
         lines = [statement.as_string(connection).strip().rstrip(";") + ";" for statement in statements]
+        declared = [] if lines or names else _declared(connection, source.catalog)
     guard = [_SQL["guard_version_table"]] if names else []
-    return "\n\n".join(filter(None, [*lines, text.strip(), *guard]))
+    return "\n\n".join(filter(None, [*lines, text.strip(), *guard, *declared]))
+
+
+def _declared(connection: Connection[tuple[object, ...]], catalog: Catalog) -> list[str]:
+    _become_owner(connection)
+    return [f"{statement.rstrip(';')};" for statement in plan_declared(connection, catalog)]
 
 
 def status(url: str, folders: Sequence[Path]) -> tuple[RevisionStatus, ...]:

@@ -126,6 +126,10 @@ FILES = [
     whole("two columns for one", csv_file("@,1,2", header="shop,id,ID"), "duplicate_column", "keep one"),
     whole("UTF-16 that is none", b"\xff\xfe\xfd\x00,\x80\n1,2\n", "unreadable", "declare `encoding`"),
     whole("header of bytes", b"\xfd\x80,\xff\n1,2\n", "unreadable", "header line is not valid text"),
+    whole("one JSON list", f'[\n {{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n]\n', "unreadable", "JSON list"),
+    whole("one JSON list on one line", f'[{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}]', "unreadable", "jq -c",
+          "m.json"),
+    whole("lines of a lone carriage return", GOOD.replace("\n", "\r"), "unreadable", "line feed"),
     whole("not a Parquet", GOOD, "unreadable", "not a Parquet file; land a Parquet file", "m.parquet"),
     whole("truncated Parquet", parquet()[:-20], "unreadable", "not a readable Parquet file", "m.parquet"),
     whole("Parquet without a column", parquet(price=None), "missing_column", "no column price", "m.parquet"),
@@ -152,6 +156,9 @@ ROWS = [
     row_case("a line of 50 MB", csv_file(f"@,2,{'x' * (50 << 20)},5.00,{T}", ROW), 2, "too_long", "split it"),
     row_case("JSON cut short", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n{{"shop":"@","id":\n', 2,
              "malformed", "one JSON object a line", file_name="m.jsonl"),
+    row_case("a name that a JSON object has twice", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n'
+             f'{{"shop":"@","id":"2","id":"3","price":1,"sold_at":"{T}"}}\n', 2, "malformed", "'id' stands twice",
+             file_name="m.jsonl"),
     row_case("a JSON list", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n[1, 2]\n', 2, "malformed",
              "not a JSON object", file_name="m.jsonl"),
     row_case("nested JSON in a text", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}","extra":{{"a":[1]}}}}\n'
@@ -169,6 +176,7 @@ ROWS = [
          ((1, "price", "not_a_number", "plain number"),), "m.parquet"),
     Case("Parquet with a list for a text", parquet(item=[["a", "b"]]), (1, 0, 0, 1),
          ((1, "item", "wrong_type", "not a text"),), "m.parquet"),
+    Case("Parquet of single precision", parquet(price=pa.array([1.1], pa.float32())), (1, 1, 0, 0), (), "m.parquet"),
     Case("Parquet with NaN", parquet(price=[float("nan")]), (1, 0, 0, 1),
          ((1, "price", "not_a_number", "finite"),), "m.parquet"),
 ]  # fmt: skip

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.catalog.check import check_against_database
+from pipelines.catalog.feed_keys import FeedKeyChangedError
 from pipelines.ingestion import Loader, reconcile
 from pipelines.ingestion.quarantine import list_quarantine
 from tests.shop import SHOP_YAML, csv_of, open_shop
@@ -223,3 +225,28 @@ def test_the_day_of_a_table_is_as_good_as_the_worst_of_its_feeds(database_url, o
         ("landing/shop/sales", "incomplete", "0"),
         ("shop/sales", "incomplete", "2"),
     ]
+
+
+def test_a_changed_key_is_refused_before_it_doubles_a_record(shop):
+    shop.land("2026-02-01", "a.csv", csv_of(("north", "1", "chair", "10.00", "2026-02-01T12:00:00Z")))
+    shop.load("2026-02-01")
+    before = shop.current()
+    other = SHOP_YAML.replace("key: [shop, sale_id]", "key: [sale_id, shop]")
+    shop.reload(other)
+    with pytest.raises(FeedKeyChangedError, match=r"by the key \[shop, sale_id\].*put the key back"):
+        shop.load("2026-02-01")
+    with shop.database.connection() as connection:
+        problems = check_against_database(connection, shop.catalog)
+    assert [problem.path for problem in problems] == ["feeds.sales.key"]
+    assert shop.current() == before
+    shop.reload(SHOP_YAML)
+    assert account(shop.load("2026-02-01")) == (1, 1, 0, 0) and shop.current() == before
+
+
+def test_the_key_of_a_feed_without_records_may_change(shop):
+    shop.land("2026-02-01", "a.csv", csv_of(("north", "1", "chair", "-1", "2026-02-01T12:00:00Z")))
+    shop.load("2026-02-01")
+    shop.reload(SHOP_YAML.replace("key: [shop, sale_id]", "key: [sale_id]"))
+    shop.land("2026-02-02", "b.csv", csv_of(("north", "1", "chair", "1", "2026-02-01T12:00:00Z")))
+    shop.load("2026-02-02")
+    assert shop.current() == [("north", "1", "1.00", "2026-02-01")]

@@ -35,6 +35,7 @@ from tests.integration.migration_support import (
     value,
     with_user,
 )
+from tests.shop import SHOP_YAML, make_shop
 
 PLATFORM = tuple(sorted(f"longbox_{file.name[:4]}" for file in PLATFORM_FOLDER.glob("*.sql")))
 GOODS = "CREATE TABLE shop.goods (id int PRIMARY KEY);"
@@ -370,6 +371,19 @@ def test_the_dry_run_is_a_script_that_does_what_migrating_does(postgres_admin_ur
         assert migrate(by_script, folders).applied == ()
         assert schema_dump(by_script) == schema_dump(by_engine)
         assert plan(by_engine, folders) == ""
+
+
+def test_the_dry_run_tells_what_a_changed_declaration_does_and_does_not_do_it(
+    url: str, tmp_path: Path
+) -> None:
+    system = make_shop(tmp_path)
+    migrate(url, [system])
+    make_shop(tmp_path, SHOP_YAML.replace("item: text\n", "item: text\n      colour: text\n"))
+    script = plan(url, [system])
+    assert 'ALTER TABLE "shop"."sales" ADD COLUMN "colour" text;' in script
+    assert plan(url, [system]) == script
+    assert migrate(url, [system]).declared == ("added column shop.sales.colour (text)",)
+    assert plan(url, [system]) == ""
 
 
 def test_a_user_without_rights_is_told_what_an_administrator_has_to_do(

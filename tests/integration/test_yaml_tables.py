@@ -13,6 +13,7 @@ from pipelines.catalog.ddl import (
     TableBusyError,
     apply_declared_tables,
     create_table_statements,
+    declared_sql,
 )
 from pipelines.catalog.errors import CatalogError
 from pipelines.catalog.loader import load_catalog
@@ -167,13 +168,17 @@ def test_a_column_added_to_the_yaml_is_added_to_the_table(connection: Connection
         ("note_id: uuid,", "note_id: uuid, rank: {type: integer, not_null: true, default: 3},"),
         ("sales: count\n", "sales: count\n      cheapest: min(price)\n"),
     )
+    planned = declared_sql(connection, wider)
+    assert [
+        sum(f'ADD COLUMN "{name}"' in text for text in planned) for name in ("rank", "size", "cheapest")
+    ] == [1, 1, 1]
     assert apply_declared_tables(connection, wider) == [
         "added column kiosk.notes.rank (integer)",
         "added column kiosk.sales.size (integer)",
         "added column kiosk.by_day.cheapest (numeric(10,2))",
         "kiosk.by_day: materialise its days again to fill cheapest",
     ]
-    assert apply_declared_tables(connection, wider) == []
+    assert apply_declared_tables(connection, wider) == declared_sql(connection, wider) == []
     assert connection.execute("SELECT rank FROM kiosk.notes").fetchone() == (3,)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.catalog.types import SUPPORTED_TYPES, parse_type
 from pipelines.ingestion.bulk import bulk_converter
 from pipelines.ingestion.columns import texts
 from pipelines.ingestion.errors import BadValue
@@ -128,15 +129,53 @@ def test_declared_formats_are_read():
         ("uuid", "12", "wrong_type"),
         ("jsonb", "{", "wrong_type"),
         ("jsonb", '{"a": NaN}', "wrong_type"),
+        ("jsonb", '{"a": 1, "b": {"c": 1, "c": 2}}', "wrong_type"),
         ("jsonb", '"\\u0000"', "nul_byte"),
         ("character varying(3)", "abcd", "too_long"),
         ("double precision", "1e999", "out_of_range"),
         ("text", {"a": 1}, "wrong_type"),
         ("text[]", "a", "wrong_type"),
+        ("text[]", ["a", ["b"]], "wrong_type"),
+        ("integer[]", "[1, 2.5]", "not_a_number"),
+        ("numeric(5,2)[]", ["1", "x"], "not_a_number"),
+        ("inet", "300.1.1.1", "wrong_type"),
+        ("inet", "fe80::1%eth0", "wrong_type"),
+        ("bytea", "1f8b", "wrong_type"),
+        ("bytea", "\\x1f8", "wrong_type"),
+        ("time without time zone", "24:30", "not_a_time"),
+        ("time without time zone", "08:15+02:00", "not_a_time"),
     ],
 )
 def test_each_type_names_what_it_refuses(type_name, landed, why):
     assert reason(type_name, landed) == why
+
+
+@pytest.mark.parametrize(
+    ("type_name", "landed", "kept"),
+    [
+        ("inet", "10.0.0.1/8", "10.0.0.1/8"),
+        ("inet", "10.0.0.1/32", "10.0.0.1"),
+        ("inet", "2001:DB8:0::1", "2001:db8::1"),
+        ("bytea", b"\x1f\x8b", r"\\x1f8b"),
+        ("bytea", r"\x1F8B", r"\\x1f8b"),
+        ("bytea", "0x", r"\\x"),
+        ("time without time zone", "08:15", "08:15:00"),
+        ("time without time zone", dt.time(8, 15, 0, 500), "08:15:00.000500"),
+        ("integer[]", "[1, 2.0, null]", '{"1","2",NULL}'),
+        ("integer[]", [], "{}"),
+        ("numeric(5,2)[]", ["1", Decimal("2.5")], '{"1.00","2.50"}'),
+        ("boolean[]", [True, "no"], '{"t","f"}'),
+    ],
+)
+def test_each_type_has_one_spelling_of_a_value(type_name, landed, kept):
+    assert convert(type_name, landed) == kept
+
+
+@pytest.mark.parametrize("declared", SUPPORTED_TYPES)
+@pytest.mark.parametrize("suffix", ["", "[]"])
+def test_a_feed_can_load_every_type_that_a_table_can_have(declared, suffix):
+    declared = declared.replace("(n)", "(9)").replace("(p,s)", "(9,2)")
+    assert converter(parse_type(declared + suffix).name, ColumnFormat()) is not None
 
 
 def test_labels_of_an_enum_are_the_only_ones_taken():
@@ -165,6 +204,10 @@ def test_an_unsupported_type_has_no_converter():
             "double precision",
             "text[]",
             "character varying(9)",
+            "inet",
+            "bytea",
+            "time without time zone",
+            "numeric(5,2)[]",
         ]
     ),
 )
