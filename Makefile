@@ -10,12 +10,12 @@ BIN := $(VENV)/bin
 UV ?= uv
 # Otherwise every process that is started compiles its packages anew, which takes it seconds.
 unexport PYTHONDONTWRITEBYTECODE
-# One worker a core, a file of tests stays with its worker (each worker starts servers of its own).
+# A file of tests stays with its worker (each starts servers of its own); tests/conftest.py says how many `auto` are.
 EVERY_TEST := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet
 LOCK_NOTE := \# Pinned with hashes for every platform and Python >= 3.11; made by `make lock`, not edited by hand.
 
-.PHONY: help setup setup-dev demo test acceptance faults drills bench lint format reference lock clean
+.PHONY: help setup setup-dev demo test acceptance faults drills bench lint lint-style lint-types lint-imports format reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,9 +45,16 @@ bench: setup $(if $(filter 1 true yes,$(PEERS)),.venv-bench/.setup-done) ## Meas
 	@$(if $(filter 1 true yes,$(PEERS)),.venv-bench/bin,$(BIN))/python -m benchmarks
 
 lint: setup-dev ## Lint, formatting, types and import rules
+	@$(MAKE) --no-print-directory --jobs --output-sync lint-style lint-types lint-imports
+
+lint-style:
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+lint-types:
 	@$(BIN)/mypy
+
+lint-imports:
 	@$(BIN)/lint-imports
 
 format: setup-dev ## Put the code into the house's format

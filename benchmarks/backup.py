@@ -1,6 +1,6 @@
 """Backups and restores of one cluster at growing sizes, against a bare pipeline of the same programs.
 
-python -m benchmarks.backup     GB=0.3 REPEAT=3 STEPS=2 ONLY="full,s3,incremental,restore" S3=s3://bucket/prefix
+python -m benchmarks.backup     GB=0.3 REPEAT=3 STEPS=2 ONLY="full,s3,incremental,restore" S3_SERVER=s3rver
 
 The cluster grows to GB in STEPS; full backups and restores are measured at each size, the rest at the last one.
 Temporary files take about six times GB below TMPDIR.
@@ -10,10 +10,8 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg
 
-from benchmarks import backup_bare, backup_data, harness
+from benchmarks import backup_bare, backup_data, backup_s3, harness
 from deploy.local.processes import wait_until
 from pipelines.backup import setup
 from pipelines.backup.wal import WalArchive
@@ -99,6 +97,7 @@ def sizes(gigabytes: float, steps: int) -> list[float]:
 
 def full_and_restore(place: Place, size: float, repeats: int) -> tuple[list[tuple[str, ...]], dict[str, Any]]:
     """Full backups and restores of the cluster as it is, ours and the bare ones in turns. Leaves the last of each."""
+    place.bare()  # the first to read would read from disk, the second from memory
     made = harness.in_turns(
         repeats,
         {
@@ -122,16 +121,26 @@ def full_and_restore(place: Place, size: float, repeats: int) -> tuple[list[tupl
     ], full
 
 
-def to_s3(place: Place, size: float, repeats: int, bare: float) -> list[tuple[str, ...]]:
-    """Full backups to an S3 API. `bare`: seconds of the bare pipeline of the same run."""
-    with s3_store(place.folder) as url:
-        if url is None:
+def to_s3(place: Place, size: float, repeats: int) -> list[tuple[str, ...]]:
+    """Full backups to an S3 API, in turns with the bare pipeline. Tells what the server itself took."""
+    with backup_s3.s3_server(place.folder) as server:
+        if server is None:
             return []
-        made = harness.in_turns(repeats, {"full, S3": lambda: place.once("full", url)})["full, S3"]
-    found = _median(made)
-    ratio = bare / found["seconds"]
-    where = "S3" if os.environ.get("S3") else "moto"
-    return [_row(f"full, {where}", size, found, f"{ratio:.2f} of the speed", f">= {SPEED_GOAL}")]
+        place.bare()  # the cluster is in memory from here on, for both
+        used = server.cpu_seconds()
+        made = harness.in_turns(
+            repeats, {"full, S3": lambda: place.once("full", server.url), "full, bare pipeline": place.bare}
+        )
+        after = server.cpu_seconds()
+    ratio = _ratio(made["full, bare pipeline"], made["full, S3"])
+    rows = [_row(f"full, {server.name}", size, _median(made["full, S3"]), f"{ratio:.2f} of the speed",
+                 f">= {SPEED_GOAL}"),
+            _row("full, bare pipeline beside it", size, _median(made["full, bare pipeline"]))]  # fmt: skip
+    if used is not None and after is not None:
+        rows.append(
+            (f"of it {server.name} itself", "", "", f"{(after - used) / repeats:.2f}", "", "", "", "")
+        )
+    return rows
 
 
 def changed(place: Place, size: float, repeats: int) -> list[tuple[str, ...]]:
@@ -214,52 +223,6 @@ def receiver_peak_mib(process: psutil.Process) -> float:
     return process.memory_info().rss / 2**20
 
 
-@contextlib.contextmanager
-def s3_store(folder: Path) -> Iterator[str | None]:
-    """The store that S3 names, else one of moto's server; None, told on stderr, where that is not installed."""
-    if given := os.environ.get("S3"):
-        yield f"{given.rstrip('/')}/bench-{time.time_ns()}"
-        return
-    try:
-        import boto3
-        import moto.server  # noqa: F401
-    except ImportError:
-        harness.note("S3 is left out: `make setup-dev` installs moto, S3=s3://... names a real one")
-        yield None
-        return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    usual = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1",
-    }  # fmt: skip
-    spill = folder / "moto"
-    spill.mkdir()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"TMPDIR": str(spill)}
-    )
-    try:
-        os.environ.update(usual)
-        with contextlib.suppress(OSError):
-            wait_until(lambda: _answers(port), seconds=60)
-        boto3.session.Session().client("s3").create_bucket(Bucket="bench")
-        yield "s3://bench/backups"
-    finally:
-        server.kill()
-        server.wait()
-        for name in usual:
-            os.environ.pop(name, None)
-        shutil.rmtree(spill, ignore_errors=True)
-
-
-def _answers(port: int) -> bool | None:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return None
-
-
 def _median(turns: list[dict[str, Any]]) -> dict[str, Any]:
     """The turn in the middle by time, with the highest memory of all."""
     middle = sorted(turns, key=lambda turn: turn["seconds"])[(len(turns) - 1) // 2]
@@ -295,7 +258,7 @@ def measure(bench: harness.Bench, gigabytes: float, repeats: int, steps: int, ca
             found, _ = full_and_restore(place, size, repeats)
             rows += found
         if "s3" in cases:
-            rows += to_s3(place, size, repeats, place.bare()["seconds"])
+            rows += to_s3(place, size, repeats)
         if "incremental" in cases:
             rows += changed(place, size, repeats)
     harness.print_table(HEADER, rows)

@@ -169,9 +169,18 @@ class PostgresTools:
         )
         return WalReceiving(process, log, url)
 
-    def verify(self, folder: Path) -> None:
-        """Check a folder's files and WAL against its manifest. Raises `PostgresToolError` naming the first faults."""
-        self._run("pg_verifybackup", ["--exit-on-error", "--quiet", folder])
+    @property
+    def can_link(self) -> bool:
+        """Whether `combine` makes hard links of what did not change."""
+        return self.programs.major >= 18
+
+    def verify(self, folder: Path, *, is_content_known: bool = False) -> None:
+        """Check a folder's files and WAL against its manifest. Raises `PostgresToolError` naming the first faults.
+
+        `is_content_known`: names, sizes and WAL alone.
+        """
+        options = ["--skip-checksums"] if is_content_known else []
+        self._run("pg_verifybackup", [*options, "--exit-on-error", "--quiet", folder])
 
     def combine(self, folders: Sequence[Path], into: Path) -> None:
         """Make `into` out of a full backup and its incrementals, by hard links where the version and the disk allow.
@@ -180,7 +189,7 @@ class PostgresTools:
         the server does that itself before it recovers.
         """
         arguments: list[str | Path] = [*folders, "--no-sync", "--output", into]
-        if self.programs.major >= 18:
+        if self.can_link:
             self._run("pg_combinebackup", [*arguments, "--link"])
         else:
             self._run("pg_combinebackup", arguments)

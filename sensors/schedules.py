@@ -18,6 +18,9 @@ BACKUPS = {
     "backup_incremental": ["0 */2 * * *"],
     "backup_verification": ["30 4 * * 0"],
     "wal_observation": ["*/5 * * * *"],
+    # after the last of the daily drills, and never on the same day
+    "disaster_drill": ["30 22 1 * *"],
+    "failover_drill": ["30 22 15 1,4,7,10 *"],
 }
 
 

@@ -25,7 +25,8 @@ from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener, recovery_lock
-from pipelines.backup.wal import Covered, WalArchive
+from pipelines.backup.slot import end_of_records
+from pipelines.backup.wal import Covered, WalArchive, segment_name
 from pipelines.migration import migrate
 from resources.database import Database
 from resources.keys import RecoveryKeys, ServerKeys, make_keys
@@ -180,8 +181,9 @@ def ship_wal(backups: Backups) -> dt.datetime:
     """Put all WAL of the server into the repository, as the receiver does. Returns the moment that is covered."""
     cluster, archive = backups.cluster, WalArchive(backups.repository)
     at, lock, have = cluster.now(), recovery_lock(backups.server_keys), archive.inventory()
-    lsn = parse_lsn(str(cluster.value("SELECT pg_current_wal_flush_lsn()::text")))
-    current = str(cluster.value("SELECT pg_walfile_name(pg_current_wal_flush_lsn())"))
+    lsn = end_of_records(parse_lsn(str(cluster.value("SELECT pg_current_wal_insert_lsn()::text"))))
+    cluster.value("SELECT pg_current_xact_id()::text")  # its commit waits until all before it is on disk
+    current = segment_name(1, lsn // archive.segment_bytes, archive.segment_bytes)
     for path in sorted(cluster.data.glob("pg_wal/" + "[0-9A-F]" * 24)):
         if path.name < current and (1, path.name) not in have.segments:
             archive.put_segment(lock, 1, path.name, path.read_bytes(), at)

@@ -4,6 +4,12 @@ Nothing of the developer's environment or own stack is touched. A fixture that o
 suite; what is started here is stopped by its own pid, whatever the test does.
 """
 
+from tests import covered_lines  # before what it counts
+
+# isort: split
+
+import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -13,8 +19,10 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import hypothesis
@@ -22,6 +30,7 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.local import privileges
 from deploy.local.processes import wait_until
@@ -29,7 +38,6 @@ from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
-from tests import covered_lines
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
 
 TEMPLATE = "longbox_template"
@@ -48,6 +56,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
     )
+
+
+class _ByFile(LoadFileScheduling):
+    """A file stays with one worker, and so do all of tests/acceptance: each worker would start its stack anew."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = "tests/acceptance/"
+        return folder if nodeid.startswith(folder) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: each waits a quarter of its time, for a tick of Dagster or an archived segment."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByFile:
+    """How `make test` spreads the tests over its workers."""
+    return _ByFile(config, log)
 
 
 @pytest.hookimpl(trylast=True)
@@ -69,7 +97,6 @@ def _environment_of_the_developer_is_left_out() -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith(("LONGBOX_", "DAGSTER_", "AWS_", "PG"))]:
         del os.environ[name]
     os.environ["LONGBOX_HOME"] = str(Path(tempfile.gettempdir()) / "longbox-tests-have-no-home")
-    os.environ.update(covered_lines.environment())  # for the processes that tests start
     yield
     os.environ.clear()
     os.environ.update(kept)
@@ -112,24 +139,40 @@ def postgres_admin_url(stack: Stack) -> str:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_admin_url: str, stack: Stack) -> str:
-    """Name of a database with every migration of the bundled systems, to be cloned, never used."""
+def postgres_admin(postgres_admin_url: str) -> Iterator[psycopg.Connection]:
+    """A connection there, for all databases that tests get: a new one for each costs more than the copy itself."""
     with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_admin: psycopg.Connection, postgres_admin_url: str, stack: Stack) -> str:
+    """Name of a database with every migration of the bundled systems, to be cloned, never used."""
+    postgres_admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     migrate(with_database(postgres_admin_url, TEMPLATE), system_folders(stack.settings))
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def clone(
+    postgres_admin: psycopg.Connection, postgres_admin_url: str, template_database: str
+) -> Callable[[], AbstractContextManager[str]]:
+    """Makes migrated databases, each for the time of a block that gets its URL."""
+    return functools.partial(_database, postgres_admin, postgres_admin_url, template_database)
+
+
 @pytest.fixture
-def database_url(postgres_admin_url: str, template_database: str) -> Iterator[str]:
+def database_url(clone: Callable[[], AbstractContextManager[str]]) -> Iterator[str]:
     """A migrated database of the test's own."""
-    yield from _database(postgres_admin_url, template_database)
+    with clone() as url:
+        yield url
 
 
 @pytest.fixture
-def empty_database_url(postgres_admin_url: str) -> Iterator[str]:
+def empty_database_url(postgres_admin: psycopg.Connection, postgres_admin_url: str) -> Iterator[str]:
     """A database of the test's own without any table."""
-    yield from _database(postgres_admin_url, "template1")
+    with _database(postgres_admin, postgres_admin_url, "template1") as url:
+        yield url
 
 
 @pytest.fixture
@@ -217,15 +260,14 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def _database(admin_url: str, template: str) -> Iterator[str]:
+@contextlib.contextmanager
+def _database(admin: psycopg.Connection, admin_url: str, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        # copying the template's hundreds of small files costs a tenth of logging them
-        clone = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
-        connection.execute(clone.format(sql.Identifier(name), sql.Identifier(template)))
+    # copying the template's hundreds of small files costs a tenth of logging them
+    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     yield with_database(admin_url, name)
-    with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _answers(endpoint: str) -> bool:

@@ -2,7 +2,6 @@
 the logging of Dagster itself.
 """
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -11,16 +10,14 @@ from typing import Any
 
 import dagster as dg
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["definitions", "tests.daily_runs"])
+from tests import forks
+
 WAIT_SECONDS = 180
 
 
 def run_at_once(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> list[int | None]:
     """Do `work` in one process for each of `arguments`, at the same time. Returns their exit codes."""
-    processes = [PROCESSES.Process(target=work, args=each) for each in arguments]
-    for process in processes:
-        process.start()
+    processes = [forks.start(work, *each) for each in arguments]
     try:
         for process in processes:
             process.join(WAIT_SECONDS)

@@ -5,7 +5,7 @@ is the Markdown of `platform/restore_drill`. https://docs.dagster.io/guides/buil
 """
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,20 +17,25 @@ from resources.database import Database
 from resources.settings import Settings
 
 if TYPE_CHECKING:
+    from pipelines.backup.drill import DrillResult
     from pipelines.backup.model import Kind
     from pipelines.backup.routine import BackupMade
 
-FULL, INCREMENTAL, COPY, VERIFICATION, DRILL = (
+FULL, INCREMENTAL, COPY, VERIFICATION, DRILL, DISASTER, FAILOVER = (
     dg.AssetKey(["platform", name])
-    for name in ("backup_full", "backup_incremental", "backup_copy", "backup_verification", "restore_drill")
-)
+    for name in (
+        "backup_full", "backup_incremental", "backup_copy", "backup_verification", "restore_drill", "disaster_drill",
+        "failover_drill",
+    )
+)  # fmt: skip
 GROUP, KINDS = "backup", {"postgresql"}
 
 
 def backup_definitions(settings: Settings) -> dg.Definitions:
     """The assets, their checks and jobs; `platform/backup_copy` where the settings name copy stores."""
     has_copies = bool(settings.backup_copy_stores)
-    assets = [_backup(FULL, "full"), _backup(INCREMENTAL, "incremental"), _verification(), _drill()]
+    backups = [_backup(FULL, "full"), _backup(INCREMENTAL, "incremental"), _verification()]
+    assets = [*backups, _drill(), _disaster_drill(), _failover_drill()]
     if has_copies:
         assets.append(_copy())
     copies = (COPY,) if has_copies else ()
@@ -39,6 +44,8 @@ def backup_definitions(settings: Settings) -> dg.Definitions:
         _job("backup_incremental", "What changed since the last backup; then copies.", INCREMENTAL, *copies),
         _job("backup_verification", "Reads every object of the store and of each copy back.", VERIFICATION),
         _job("restore_drill", "Restores a random moment and compares it with the truth.", DRILL),
+        _job("disaster_drill", "Restores the newest moment from each store as if it were all that is left.", DISASTER),
+        _job("failover_drill", "Restores the newest moment into a server that takes the platform's writes.", FAILOVER),
     ]  # fmt: skip
     return dg.Definitions(
         assets=assets, asset_checks=[_reads_back(), _within_rpo(), _within_rto()], jobs=jobs
@@ -191,20 +198,70 @@ def _drill() -> dg.AssetsDefinition:
             dt.datetime.now(dt.UTC),
             protections(backup_urls(settings)),
         )
-        return dg.MaterializeResult(
-            metadata={
-                "rto_seconds": result.rto_seconds,
-                "rpo_seconds": result.rpo_seconds,
-                "duration_seconds": result.duration_seconds,
-                "compared": result.compared,
-                "backup_id": result.backup_id,
-                "proven_moment": dg.MetadataValue.timestamp(result.moment),
-                "newest_restorable": dg.MetadataValue.timestamp(result.newest_restorable),
-                "recovery_readiness": dg.MetadataValue.md(state.as_markdown()),
-            }
-        )
+        page = {"recovery_readiness": dg.MetadataValue.md(state.as_markdown())}
+        return dg.MaterializeResult(metadata={**_measured([result]), **page})
 
     return restore_drill
+
+
+def _disaster_drill() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=DISASTER,
+        description="The newest moment from each store and the keys alone: restored, compared, measured.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=UPKEEP,
+    )
+    @retry_passing_faults
+    def disaster_drill(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.routine import run_disaster_drill
+
+        results = run_disaster_drill(settings, database, run_id=context.run.run_id)
+        return dg.MaterializeResult(metadata={"stores": len(results), **_measured(results)})
+
+    return disaster_drill
+
+
+def _failover_drill() -> dg.AssetsDefinition:
+    @dg.asset(
+        key=FAILOVER,
+        description="The newest moment restored into a server that takes the platform's writes.",
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds=KINDS,
+        pool=UPKEEP,
+    )
+    @retry_passing_faults
+    def failover_drill(
+        context: dg.AssetExecutionContext,
+        settings: dg.ResourceParam[Settings],
+        database: dg.ResourceParam[Database],
+    ) -> dg.MaterializeResult[None]:
+        from pipelines.backup.routine import run_failover_drill
+
+        result = run_failover_drill(settings, database, run_id=context.run.run_id)
+        return dg.MaterializeResult(metadata=_measured([result]))
+
+    return failover_drill
+
+
+def _measured(results: "Sequence[DrillResult]") -> dict[str, Any]:
+    """The figures of drills of one run: the worst of each, and what the one of the oldest moment proved."""
+    oldest = min(results, key=lambda one: one.moment)
+    return {
+        "rto_seconds": max(one.rto_seconds for one in results),
+        "rpo_seconds": max(one.rpo_seconds for one in results),
+        "duration_seconds": sum(one.duration_seconds for one in results),
+        "compared": sum(one.compared for one in results),
+        "backup_id": oldest.backup_id,
+        "proven_moment": dg.MetadataValue.timestamp(oldest.moment),
+        "newest_restorable": dg.MetadataValue.timestamp(oldest.newest_restorable),
+    }
 
 
 def _reads_back() -> dg.AssetChecksDefinition:

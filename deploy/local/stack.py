@@ -47,7 +47,8 @@ class Stack:
     ) -> None:
         """`home` None takes LONGBOX_HOME; `migrate` None follows `dagster`; `module` holds Dagster's definitions.
 
-        `is_durable` False is for tests: commits survive a kill of the server, not of the machine.
+        `is_durable` False is for tests: commits survive a kill of the server, not of the machine, and passwords are
+        hashed once.
         """
         given = dict(os.environ if environ is None else environ)
         self.home = Home((home or Settings.load(given).home).absolute().resolve())

@@ -15,10 +15,12 @@ Files (who imports what runs downwards):
     heartbeats a chained row each minute, its hashes in the store, and the judge that compares them
     readiness  what can be restored, to when, how fast, proved when; what is overdue
     drill      restore a random moment, compare with the truth, measure, clean up; `amcheck` looks at pages and indexes
+    failover   whether a restored server takes the platform's writes: a judge of the fail-over drill
     truth      witnesses: digests of tables and the ledger's head at a moment, kept in the store
     receiver   keeps pg_receivewal running into the spool; bounds of spool and slot
     shipper    from the spool into the store; deletes what is proved there; finds gaps
     mirror     WAL from the store to one copy store as it comes, by the receiver; base backups are `copies`'
+    outbox     sealed WAL in the spool for the copies, while the first store is away
     slot_guard the bound of the slot while no receiver runs: the next backup gives it up
     reach      how far each copy store leads by itself
     slot       the server's side: replication slot, position, lock of the one receiver
@@ -38,6 +40,7 @@ Files (who imports what runs downwards):
     postgres   the default engine: pg_basebackup; `stored` is its side that needs no server
     engine     `BackupSource` and `BackupEngine`: what each engine is asked
     files      the files of a backup out of the repository, checked and combined
+    incremental changed blocks written into the files that they change
     stream     tar stream -> zstd -> encrypt -> parts in the store, and back; bounded memory
     wal        segments, partial segments, history files and the covered moment in the repository
     repository one repository over a store and its copies: records, leases, sealed objects, sweeping

@@ -113,11 +113,16 @@ class DrillResult:
     is_from_wal: bool
     seed: int
     faults: tuple[str, ...] = ()
+    act: str = "restore drill"
 
 
 @dataclass(frozen=True)
 class Drill:
-    """Everything that a drill works with; `scratch` is its own folder, emptied before and after."""
+    """Everything that a drill works with; `scratch` is its own folder, emptied before and after.
+
+    `is_newest`: the newest moment instead of a random one. `last_judges` come when all else was compared: they may
+    write to the restored server.
+    """
 
     database: Database
     repository: Repository
@@ -126,6 +131,9 @@ class Drill:
     ledger: Ledger
     judges: tuple[Judge, ...] = ()
     source: BackupSource | None = None  # whose backups; those of the repository unless given
+    act: str = "restore drill"  # as the ledger names it
+    is_newest: bool = False
+    last_judges: tuple[Judge, ...] = ()
 
     @property
     def backups(self) -> BackupSource:
@@ -145,7 +153,8 @@ class Drill:
             if reach is None:
                 raise RestoreRefusedError("there is no backup to restore; make one: `longbox backup --full`")
             witnesses, broken = read_witnesses(self.repository)
-            moment = choose_moment(self.backups, reach, witnesses, random.Random(seed))
+            chosen = random.Random(seed)
+            moment = choose_moment(self.backups, reach, witnesses, None if self.is_newest else chosen)
             before = [one for one in witnesses if one.ended_at <= moment.lower][-1]
             closing = record_truth(self.database, self.repository, self.ledger, before.tables)
             with self.database.session() as live:
@@ -155,6 +164,7 @@ class Drill:
                 *self.judges,
                 _Tables(before, later),
                 _Chain(before, closing, self.database),
+                *self.last_judges,
             )
             outcome = self._restore(folder, moment, judges, report)
             result = DrillResult(
@@ -171,6 +181,7 @@ class Drill:
                 is_from_wal=reach.is_from_wal,
                 seed=seed,
                 faults=tuple(dict.fromkeys([*faults, *outcome.faults])),
+                act=self.act,
             )
         self._keep(result)
         if not result.is_proven:
@@ -235,7 +246,7 @@ class Drill:
             "rpo_seconds": round(result.rpo_seconds, 3),
             "faults": list(result.faults),
         }
-        self.ledger.write("restore drill", "every backup is proved by restoring it", proof)
+        self.ledger.write(self.act, "every backup is proved by restoring it", proof)
 
 
 @dataclass(frozen=True)
@@ -262,19 +273,22 @@ def drill_results(repository: Repository) -> list[DrillResult]:
 
 
 def choose_moment(
-    source: BackupSource, reach: Window, witnesses: Sequence[Truth], random_source: random.Random
+    source: BackupSource, reach: Window, witnesses: Sequence[Truth], random_source: random.Random | None
 ) -> Moment:
-    """A moment of the window that has a witness before it: any where WAL leads to, else the end of a backup."""
+    """A moment of the window that has a witness before it: any where WAL leads to, else the end of a backup.
+
+    The newest one without a `random_source`.
+    """
     if not witnesses:
         raise DrillFailedError("no moment", ["there is no witness in the store to compare with"])
     first = max(reach.first, witnesses[0].ended_at)
     if reach.is_from_wal and first < reach.until:
-        at = first + (reach.until - first) * random_source.random()
+        at = first + (reach.until - first) * random_source.random() if random_source else reach.until
         return Moment(at, at)
     records = [one for one in source.catalogue().sound if one.started_at >= witnesses[0].ended_at]
     if not records:
         raise DrillFailedError("no moment", ["no backup has a witness from before it to compare with"])
-    record = random_source.choice(records)
+    record = random_source.choice(records) if random_source else records[-1]
     return Moment(record.started_at, record.ended_at, record.backup_id)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipelines.backup.engine import Progress, Report
 from pipelines.backup.errors import DamagedError, RestoreFailedError
+from pipelines.backup.incremental import apply_changes
 from pipelines.backup.model import BackupRecord
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Opener
@@ -32,7 +33,7 @@ def require_keys(chain: Sequence[BackupRecord], opener: Opener) -> None:
 def needed_bytes(chain: Sequence[BackupRecord], tools: PostgresTools) -> int:
     """Disk space that `lay_out` takes at its fullest: all files of the chain, twice where links cannot be made."""
     files = sum(record.plain_bytes for record in chain)
-    is_copied = len(chain) > 1 and tools.programs.major < 18
+    is_copied = len(chain) > 1 and not tools.can_link
     return files + (chain[0].plain_bytes if is_copied else 0)
 
 
@@ -62,9 +63,7 @@ def lay_out(
         if len(folders) > 1:
             report(Progress("combining", 0, 0))
             result = work / "combined"
-            tools.combine(folders, result)
-            # its manifest was just computed from what was written; this reads it back
-            tools.verify(result)
+            _combine(tools, folders, result)
         _require_system(tools, result, chain[-1])
         result.rename(into)
     except PostgresToolError as error:
@@ -102,6 +101,18 @@ def _unpack_all(
         tools.verify(folder)
         folders.append(folder)
     return folders
+
+
+def _combine(tools: PostgresTools, folders: Sequence[Path], result: Path) -> None:
+    """Make one data folder of verified ones, which are worthless afterwards."""
+    if not tools.can_link:
+        tools.combine(folders, result)
+        tools.verify(result)  # reads what was just written
+        return
+    apply_changes(folders, int(tools.control(folders[-1])["Database block size"]))
+    tools.combine(folders, result)
+    # content was verified in these very files, but for the changed blocks, which were read back; WAL and sizes are left
+    tools.verify(result, is_content_known=True)
 
 
 def _require_system(tools: PostgresTools, folder: Path, record: BackupRecord) -> None:

@@ -1,4 +1,4 @@
-"""WAL from the first store to one copy store as soon as it is there, whatever state that copy store is in.
+"""WAL from the first store (from the outbox while that is away) to one copy store, whatever state that one is in.
 
 The shipper tells each name that it proved; what cannot be brought now is brought later, in the order of WAL. A start
 compares what both stores hold. Objects go byte for byte and are read back; `wal/covered.json` follows what it speaks
@@ -9,6 +9,7 @@ import threading
 
 from pipelines.backup import layout
 from pipelines.backup.errors import BackupError, DamagedError
+from pipelines.backup.outbox import Outbox
 from pipelines.backup.repository import Repository
 from pipelines.backup.wal import Covered, WalArchive
 
@@ -18,8 +19,8 @@ Key = tuple[int, str]
 class WalMirror:
     """The WAL of one cluster in one copy store. `tell` from any thread, `bring` on one."""
 
-    def __init__(self, source: Repository, target: Repository) -> None:
-        self._source, self._target = source, target
+    def __init__(self, source: Repository, target: Repository, outbox: Outbox | None = None) -> None:
+        self._source, self._target, self._outbox = source, target, outbox
         self._pending: set[str] = set()
         self._partials: dict[Key, set[str]] = {}
         self._covered: Covered | None = None
@@ -44,7 +45,7 @@ class WalMirror:
         """
         if not self._is_known:
             self._compare()
-        covered = WalArchive(self._source).covered()  # before the names: all that it speaks of is among them
+        covered = self._newest_covered()  # before the names: all that it speaks of is among them
         with self._lock:
             names = sorted(self._pending - {layout.COVERED})
             self._pending.discard(layout.COVERED)
@@ -63,13 +64,35 @@ class WalMirror:
                     f"{len(faults)} object(s) of WAL could not be copied: {'; '.join(faults[:3])}"
                 )
             self._begin()
-            if covered is not None and covered != self._covered:
+            if covered is not None and self._is_news(covered):
                 WalArchive(self._target).put_covered(covered)
                 self._covered = covered
         except BaseException:
             self.tell(layout.COVERED)
             raise
         return len(names)
+
+    def _newest_covered(self) -> Covered | None:
+        return self._outbox.covered() if self._outbox else WalArchive(self._source).covered()
+
+    def _is_news(self, covered: Covered) -> bool:
+        """The first store that is back says less than its outbox said, until the shipper has come so far."""
+        said = self._covered
+        return said is None or covered.timeline != said.timeline or covered.at > said.at
+
+    def _is_replaced(self, name: str) -> bool:
+        """Whether more of the same segment is pending."""
+        wal = layout.parse_wal(name)
+        if wal is None or wal.valid_bytes is None:
+            return False
+        with self._lock:
+            others = [layout.parse_wal(other) for other in self._pending]
+        return any(
+            (other.timeline, other.segment) == (wal.timeline, wal.segment)
+            and (other.valid_bytes is None or other.valid_bytes > wal.valid_bytes)
+            for other in others
+            if other is not None
+        )
 
     def _compare(self) -> None:
         """What the first store has and the copy has not, or not as long."""
@@ -83,11 +106,13 @@ class WalMirror:
         self._is_known = True
 
     def _bring_one(self, name: str) -> None:
+        if self._is_replaced(name):
+            return
         try:
-            sealed = self._source.read_sealed(name)
+            sealed = self._outbox.read(name) if self._outbox else self._source.read_sealed(name)
         except DamagedError:
             # a partial segment goes when a longer one comes, which was told too
-            if self._source.store.head(self._source.path(name)) is None:
+            if self._is_replaced(name) or self._source.store.head(self._source.path(name)) is None:
                 return
             raise
         self._target.put(name, sealed.data)

@@ -33,6 +33,7 @@ class Reach:
 
     at: dt.datetime
     lsn: int
+    covered_lsn: int  # what is known to lie within WAL that holds every commit before `at`
     has_wal: bool
     is_cut: bool  # later WAL is there, beyond a gap
 
@@ -58,12 +59,12 @@ def reach_of(backup: PgBackRestBackup, inventory: Inventory, archived: Covered |
     start = start_of_wal(backup)
     end = inventory.end_lsn(backup.timeline, start)
     is_cut = inventory.end(backup.timeline) > end
-    at = backup.ended_at
+    at, covered_lsn = backup.ended_at, backup.stop_lsn
     if archived and archived.timeline == backup.timeline and backup.stop_lsn <= archived.lsn:
         is_cut = is_cut or archived.lsn > end
-        if archived.lsn <= end:
-            at = max(at, archived.at)
-    return Reach(at, end, end > start, is_cut)
+        if archived.lsn <= end and archived.at > at:
+            at, covered_lsn = archived.at, archived.lsn
+    return Reach(at, end, covered_lsn, end > start, is_cut)
 
 
 def plan_restore(
@@ -97,7 +98,7 @@ def _choose(
                 f"WAL after {format_lsn(reach.lsn)} is missing in pgBackRest's archive, though later WAL is there or "
                 f"was; the newest moment before the gap is {reach.at:%Y-%m-%d %H:%M:%S.%f} UTC: restore --to it"
             )
-        return newest, Target(timeline=newest.timeline), max(newest.stop_lsn, archived.lsn if archived else 0)
+        return newest, Target(timeline=newest.timeline), max(newest.stop_lsn, reach.covered_lsn)
     before = [one for one in info.backups if one.ended_at <= request.to]
     if not before:
         raise RestoreRefusedError(
@@ -114,7 +115,8 @@ def _choose(
             f"{request.to:%Y-%m-%d %H:%M:%S.%f%z} lies {where}; the newest moment that it leads to is "
             f"{reach.at:%Y-%m-%d %H:%M:%S.%f} UTC: choose that one"
         )
-    return before[-1], Target(request.to, timeline=before[-1].timeline), before[-1].stop_lsn
+    target = Target(request.to, timeline=before[-1].timeline, covered_lsn=reach.covered_lsn)
+    return before[-1], target, before[-1].stop_lsn
 
 
 def carry_out(
@@ -134,10 +136,9 @@ def carry_out(
         _lay_out(program, decided, into)
         seconds = {"files": clock() - started}
         report(Progress("replaying", 0, 0))
-        server = _recovered(program, decided, into / "server.log", data, request.is_durable)
+        server, lsn = _recovered(program, decided, into / "server.log", data, request.is_durable)
         try:
-            at = decided.target.at
-            facts = look_at(server, Expected(info.system_identifier, decided.expected_lsn, at))
+            facts = look_at(server, Expected(info.system_identifier, lsn, decided.target.at))
             rto_seconds = clock() - started
             seconds["recovery"] = rto_seconds - seconds["files"]
             if check is not None:
@@ -177,17 +178,19 @@ def _lay_out(program: PgBackRest, decided: PgBackRestPlan, into: Path) -> None:
 
 def _recovered(
     program: PgBackRest, decided: PgBackRestPlan, log: Path, data: Path, is_durable: bool
-) -> RestoredServer:
+) -> tuple[RestoredServer, int]:
+    """The promoted server, and the LSN that its WAL has to lead to."""
     target = decided.target
     try:
-        return promoted(_server(program, decided, log, data, target, is_durable))
+        return promoted(_server(program, decided, log, data, target, is_durable)), decided.expected_lsn
     except RestoredServerError as error:
-        if target.at is None or NOT_REACHED not in error.said:
+        if target.at is None or target.covered_lsn is None or NOT_REACHED not in error.said:
             raise _failure(decided, error) from error
     # every commit up to the moment is in the archive and none came after it: the end of WAL is the target
     try:
         end = Target(timeline=target.timeline)
-        return promoted(_server(program, decided, log, data, end, is_durable))
+        lsn = max(decided.expected_lsn, target.covered_lsn)
+        return promoted(_server(program, decided, log, data, end, is_durable)), lsn
     except RestoredServerError as error:
         raise _failure(decided, error) from error
 

@@ -106,6 +106,7 @@ class _Reach:
 
     at: dt.datetime
     lsn: int
+    covered_lsn: int  # what is known to lie within WAL that holds every commit before `at`
     is_cut: bool  # later WAL is there, beyond a gap, or was there
     has_wal: bool
 
@@ -138,7 +139,7 @@ def _choose(
         start = _start_before(archive, inventory, records, request.to, opener)
         return (
             start.record,
-            Target(request.to, timeline=start.timeline, is_covered=True),
+            Target(request.to, timeline=start.timeline, covered_lsn=start.reach.covered_lsn),
             start.record.stop_lsn,
         )
     start = max(_starts(archive, inventory, records, opener), key=lambda one: one.reach.at)
@@ -148,7 +149,7 @@ def _choose(
             f"before the gap is {_moment(start.reach.at)}: restore --to it"
         )
     _require_nothing_newer(archive, inventory, records, start)
-    lowest = max(start.record.stop_lsn, start.reach.lsn - archive.segment_bytes)
+    lowest = max(start.record.stop_lsn, start.reach.covered_lsn)
     return start.record, Target(timeline=start.timeline), lowest
 
 
@@ -238,7 +239,7 @@ def _reach(
     size = archive.segment_bytes
     # the backup brings the segment of its end along, and the server began a new one there
     lsn = -(-record.stop_lsn // size) * size
-    at, end, timeline = record.ended_at, lsn, record.timeline
+    at, covered_lsn, end, timeline = record.ended_at, record.stop_lsn, lsn, record.timeline
     for timeline, switch_lsn in path:
         end = inventory.end_lsn(timeline, lsn)
         if switch_lsn is None or end < switch_lsn // size * size:
@@ -247,16 +248,19 @@ def _reach(
     if end > lsn:
         with contextlib.suppress(DamagedError):
             at = max(at, continuity.until(archive, inventory, timeline, end) or at)
+            covered_lsn = max(
+                covered_lsn, end - size
+            )  # the last record may go on in a segment that is not there
     covered = inventory.covered
     if covered and covered.timeline == timeline and record.stop_lsn <= covered.lsn <= end:
-        at = max(at, covered.at)
+        at, covered_lsn = max(at, covered.at), max(covered_lsn, covered.lsn)
     held = [name for line, name in [*inventory.segments, *inventory.partials] if line == timeline]
     is_cut = (
         any(inventory.end_of(name) > end for name in held)
         or timeline != path[-1][0]
         or (covered is not None and covered.timeline == timeline and covered.lsn > end)
     )
-    return _Reach(at, end, is_cut, end > -(-record.stop_lsn // size) * size)
+    return _Reach(at, end, covered_lsn, is_cut, end > -(-record.stop_lsn // size) * size)
 
 
 def _count_wal(inventory: Inventory, timeline: int, from_lsn: int) -> int:

@@ -18,12 +18,13 @@ from pathlib import Path
 import psycopg
 
 from pipelines.backup.errors import RestoreFailedError
-from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
+from pipelines.backup.model import BackupRecord, format_lsn
 from pipelines.backup.sealed import Opener
-from pipelines.backup.wal import Inventory, WalArchive, segment_name, segment_number
+from pipelines.backup.slot import end_of_records
+from pipelines.backup.wal import Inventory, WalArchive, parse_history, segment_name, segment_number
 from resources.errors import LongboxError
 from resources.postgres_tools import PostgresTools
-from resources.restored_server import RestoredServer, RestoredServerError
+from resources.restored_server import RestoredServer, RestoredServerError, sync_method
 from resources.sql import Queries
 
 AHEAD = 6  # segments decrypted before they are asked for: 96 MiB of disk
@@ -60,9 +61,8 @@ class Target:
     at: dt.datetime | None = None
     is_immediate: bool = False
     timeline: int = 1
-    is_covered: bool = (
-        False  # the store holds every commit up to `at`: WAL that ends before it means no later commit
-    )
+    # where WAL leads that holds every commit up to `at`: if it ends there, before `at`, nothing was committed after it
+    covered_lsn: int | None = None
 
     def settings(self) -> dict[str, str]:
         """The server's settings for it."""
@@ -86,7 +86,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Recovered:
-    """What the restored server said of itself after recovery."""
+    """What the restored server said of itself after recovery. `end_lsn`: behind the last record that was replayed."""
 
     last_commit_at: dt.datetime | None
     end_lsn: int
@@ -242,19 +242,20 @@ def recovered(job: Recovery) -> Iterator[tuple[RestoredServer, Recovered]]:
     (job.data / "recovery.signal").touch(mode=0o600)
     if job.tools.run_as is not None:
         os.chown(job.data / "recovery.signal", job.tools.run_as.uid, job.tools.run_as.gid)
-    target = job.target
+    target, expected_lsn = job.target, job.expected_lsn
     with WalFeeder(job.archive, job.inventory, job.opener, job.tools, job.scratch, job.data) as feeder:
         try:
             server = _start(job, feeder, target)
         except RestoredServerError as error:
-            if feeder.error is None and target.is_covered and NOT_REACHED in error.said:
+            if feeder.error is None and target.covered_lsn is not None and NOT_REACHED in error.said:
                 # everything up to the moment is there and nothing was committed after it: the end of WAL is the target
+                expected_lsn = max(expected_lsn, target.covered_lsn)
                 target = Target(timeline=target.timeline)
                 server = _start(job, feeder, target)
             else:
                 raise _failure(job, feeder, error) from error
     try:
-        yield server, look_at(server, Expected(job.record.system_identifier, job.expected_lsn, job.target.at))
+        yield server, look_at(server, Expected(job.record.system_identifier, expected_lsn, job.target.at))
     finally:
         server.stop()
 
@@ -264,6 +265,8 @@ def _start(job: Recovery, feeder: WalFeeder, target: Target) -> RestoredServer:
     settings = target.settings() | {
         "restore_command": feeder.command,
         "fsync": "on" if job.is_durable else "off",
+        "recovery_init_sync_method": sync_method(),
+        "hot_standby": "off",  # nobody asks before it is promoted
     }
     server = RestoredServer(job.tools, job.data, job.log, settings, job.record.superuser)
     return promoted(server, job.wait_seconds)
@@ -306,8 +309,11 @@ def look_at(server: RestoredServer, expected: Expected) -> Recovered:
     except (psycopg.Error, RestoredServerError) as error:
         server.stop()
         raise RestoreFailedError(f"the restored server does not answer as it should: {error}") from error
-    system, last_commit_at, end, timeline = row
-    found = Recovered(last_commit_at, parse_lsn(str(end)), int(str(timeline)), databases)
+    system, last_commit_at, timeline, history = row
+    # where the new timeline branched off is where the old one ended
+    found = Recovered(
+        last_commit_at, parse_history(str(history))[-1].switch_lsn, int(str(timeline)), databases
+    )
     fault = _fault(expected, str(system), found)
     if fault:
         server.stop()
@@ -318,7 +324,7 @@ def look_at(server: RestoredServer, expected: Expected) -> Recovered:
 def _fault(expected: Expected, system: str, found: Recovered) -> str:
     if system != expected.system_identifier:
         return f"it is cluster {system}"
-    if found.end_lsn < expected.lsn:
+    if found.end_lsn < end_of_records(expected.lsn):
         return f"its WAL ends at {format_lsn(found.end_lsn)}, before {format_lsn(expected.lsn)}"
     if expected.at is not None and found.last_commit_at is not None and found.last_commit_at > expected.at:
         return f"it holds a commit of {found.last_commit_at}, after {expected.at}"

@@ -20,6 +20,7 @@ from pipelines.backup.errors import TimelineTakenError
 from pipelines.backup.heartbeats import Heart, HeartbeatsDivergeError
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.mirror import WalMirror
+from pipelines.backup.outbox import Outbox
 from pipelines.backup.receiver import Bounds, Events, Receiver
 from pipelines.backup.repository import Repository
 from pipelines.backup.shipper import Samples, Shipper
@@ -74,6 +75,7 @@ class Resident:
         self._samples = Samples()
         self._shippers: dict[tuple[str, bool], Shipper] = {}
         self._mirrors: dict[tuple[str, int], WalMirror] = {}  # by cluster and number of the copy store
+        self._outboxes: dict[str, Outbox] = {}
         self._fatal: Exception | None = None
         self._receiver: Receiver | None = None
 
@@ -154,6 +156,7 @@ class Resident:
                 self._fatal = error
                 return
             except LongboxError as error:
+                self._stage_all()
                 size = sum(Spool(self._settings.wal_spool, s).size_bytes() for s in self._systems())
                 wait = failing.wait_seconds(self._pace.longest_wait)
                 failing.tell(f"{error}; {size:,} bytes wait in the spool")
@@ -164,6 +167,20 @@ class Resident:
         assert receiver is not None
         for system in self._systems():
             self._shipper(system).ship(is_due=is_due, live_run=lambda: receiver.run)
+
+    def _stage_all(self) -> None:
+        """What the first store does not take goes to the copies; a fault here adds nothing to the one that is told."""
+        receiver = self._receiver
+        assert receiver is not None
+        with contextlib.suppress(LongboxError):
+            for system in self._systems():
+                self._shipper(system).stage(receiver.run)
+
+    def _outbox(self, system: str) -> Outbox | None:
+        if system not in self._outboxes and self._settings.backup_copy_stores:
+            own = Spool(self._settings.wal_spool, system)
+            self._outboxes[system] = Outbox(own, self._open(system).store)
+        return self._outboxes.get(system)
 
     def _systems(self) -> list[str]:
         return spool.systems(self._settings.wal_spool)
@@ -183,6 +200,7 @@ class Resident:
                 self._samples if is_live else Samples(),
                 lambda gap: self._gap(system, size, gap),
                 lambda name: self._tell_mirrors(system, name),
+                self._outbox(system),
             )
         return self._shippers[system, is_live]
 
@@ -215,14 +233,16 @@ class Resident:
         if (system, number) not in self._mirrors:
             whole = self._open(system)
             source, target = whole.only(whole.store), whole.only(whole.copies[number])
-            self._mirrors[system, number] = WalMirror(source, target)
+            self._mirrors[system, number] = WalMirror(source, target, self._outbox(system))
         return self._mirrors[system, number]
 
     def _finish(self) -> None:
         """A last pass, so that a planned stop leaves nothing behind; what cannot be shipped now waits in the spool."""
-        with contextlib.suppress(LongboxError):
+        try:
             for system in self._systems():
                 self._shipper(system).ship(is_due=True)
+        except LongboxError:
+            self._stage_all()
 
     def _beat(self, stop: threading.Event) -> None:
         failing = _Failing("heartbeats", self._say, self._notifier)
@@ -289,7 +309,7 @@ class Resident:
         self._alert("slot", "the WAL slot is dropped", f"{reason}; it is dropped, and a full backup begins")
         proof = {
             "retained_bytes": state.retained_bytes,
-            "confirmed_lsn": state.confirmed_lsn,
+            "restart_lsn": state.restart_lsn,
             "lsn": sample.lsn,
         }
         self._write_ledger("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)

@@ -4,6 +4,7 @@ Both the schedule's assets and a person's command may call these; every one is s
 """
 
 import contextlib
+import dataclasses
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +13,10 @@ from pathlib import Path
 
 from pipelines.backup import expiry, layout, setup, truth
 from pipelines.backup.copies import CopyResult, copy_repository
-from pipelines.backup.drill import Drill, DrillResult, Judge
+from pipelines.backup.drill import Drill, DrillFailedError, DrillResult, Judge
 from pipelines.backup.engine import Backup, BackupEngine, BackupSource, Report, quiet
-from pipelines.backup.errors import BackupError, BaseUnusableError
+from pipelines.backup.errors import BackupError, BaseUnusableError, RestoreRefusedError
+from pipelines.backup.failover import StandIn
 from pipelines.backup.heartbeats import HeartbeatJudge, expire_heartbeats
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.model import Kind, Verification, Window
@@ -104,7 +106,7 @@ def _give_slot_up(settings: Settings, database: Database | None, run_id: str | N
         if database is not None:
             with database.connection() as connection:
                 ledger = Ledger(database, truth.system_of(connection), run_id)
-            proof = {"retained_bytes": state.retained_bytes, "confirmed_lsn": state.confirmed_lsn}
+            proof = {"retained_bytes": state.retained_bytes, "restart_lsn": state.restart_lsn}
             ledger.write("drop wal slot", "LONGBOX_WAL_SLOT_MAX_BYTES", proof)
 
     return give_slot_up(settings, tell)
@@ -230,14 +232,50 @@ def run_drill(
     seed: int | None = None,
 ) -> DrillResult:
     """Restore a random moment and compare it with its truth, heartbeats among it; see `Drill.run`."""
+    return _drill(settings, database, judges, run_id).run(seed)
+
+
+def run_disaster_drill(
+    settings: Settings, database: Database, *, run_id: str | None = None
+) -> list[DrillResult]:
+    """Restore the newest moment from each store as if it and the keys were all that is left; compare each.
+
+    Another engine's backups are in one place. Raises `DrillFailedError` naming every store that failed.
+    """
+    whole = _drill(settings, database, (), run_id)
+    opener, source = setup.opener(settings), whole.backups
+    stores = source.repository.stores if source.name == NAME else ()
+    alone: list[tuple[str, BackupSource]] = [
+        (store.url, StoredBackups(source.repository.only(store), opener)) for store in stores
+    ]
+    results, faults = [], []
+    for name, one in alone or [(source.name, source)]:
+        drill = dataclasses.replace(whole, source=one, act="disaster drill", is_newest=True)
+        try:
+            results.append(drill.run())
+        except (DrillFailedError, RestoreRefusedError) as error:
+            faults.append(f"from {name} alone: {error}")
+    if faults:
+        raise DrillFailedError("each store alone", faults)
+    return results
+
+
+def run_failover_drill(settings: Settings, database: Database, *, run_id: str | None = None) -> DrillResult:
+    """Restore the newest moment, compare it, and let the restored server take the platform's writes."""
+    whole = _drill(settings, database, (), run_id)
+    with database.connection() as connection:
+        stand_in = StandIn(connection.info.dbname, whole.ledger.relation)
+    return dataclasses.replace(whole, act="fail-over drill", is_newest=True, last_judges=(stand_in,)).run()
+
+
+def _drill(settings: Settings, database: Database, judges: Sequence[Judge], run_id: str | None) -> Drill:
     source = open_source(settings, database)
     repository = source.repository
     ledger = Ledger(database, repository.system_identifier, run_id)
     with database.connection() as connection:
         beats = HeartbeatJudge(repository, connection.info.dbname)
     place, every_judge = drill_folder(settings), (*judges, beats)
-    drill = Drill(database, repository, setup.opener(settings), place, ledger, every_judge, source)
-    return drill.run(seed)
+    return Drill(database, repository, setup.opener(settings), place, ledger, every_judge, source)
 
 
 def open_source(settings: Settings, database: Database) -> BackupSource:

@@ -5,12 +5,14 @@ spool that has the rest. A file leaves the spool only after its object was read 
 """
 
 import contextlib
+import datetime as dt
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError, TimelineTakenError
+from pipelines.backup.outbox import Outbox
 from pipelines.backup.sealed import recovery_lock
 from pipelines.backup.slot import Sample
 from pipelines.backup.spool import Spool, SpoolFile, received_bytes
@@ -81,7 +83,8 @@ class Shipped:
 class Shipper:
     """Ships one spool into one archive; for one thread.
 
-    `on_gap` is told of WAL that nobody has any more, `on_shipped` the name of each object that was proved in the store.
+    `on_gap` is told of WAL that nobody has any more, `on_shipped` the name of each object that was proved in the store,
+    or put into the outbox.
     """
 
     def __init__(
@@ -92,12 +95,15 @@ class Shipper:
         samples: Samples,
         on_gap: Callable[[Gap], None],
         on_shipped: Callable[[str], None] = lambda name: None,
+        outbox: Outbox | None = None,
     ) -> None:
-        self._spool, self._archive, self._load_keys = spool, archive, load_keys
+        self._spool, self._archive, self._load_keys, self._outbox = spool, archive, load_keys, outbox
         self._samples, self._on_gap, self._on_shipped = samples, on_gap, on_shipped
         self._segments: set[Key] = set()
         self._partials: dict[Key, set[str]] = {}
         self._histories: set[int] = set()
+        self._staged: dict[Key, set[str]] = {}  # in the outbox
+        self._is_outbox_clear = False  # a killed process may have left something
         self._compared: set[tuple[str, int]] = set()
         self._looked_at: set[str] = set()  # runs whose beginning was compared with what is there
         self._is_known = False
@@ -135,8 +141,55 @@ class Shipper:
             if not is_live:
                 self._spool.forget_if_empty(run)
         if is_due:
+            self._clear_outbox()
             self._cover(sample)
         return Shipped(segments, partials, self.covered)
+
+    def stage(self, live_run: str = "") -> None:
+        """Put what waits in the spool into the outbox, for copies, while the first store takes nothing.
+
+        Only what goes on from WAL of a timeline that the first store was seen to have: whether it may have the rest is
+        its to say. `live_run` as for `ship`. Raises `LongboxError`s of the disk and of keys.
+        """
+        if self._outbox is None or not self._is_known:
+            return
+        sample = self._samples.newest()
+        known = {timeline for timeline, _ in [*self._segments, *self._partials]}
+        for file in [file for run in self._spool.runs() for file in self._spool.files(run)]:
+            key = (file.timeline, file.segment)
+            if file.segment and file.timeline in known and key not in self._segments:
+                with contextlib.suppress(FileNotFoundError):
+                    self._stage_one(self._outbox, file, sample if file.run.name == live_run else None)
+        if sample is not None and sample.timeline in known and self._holds(sample):
+            self._outbox.cover(Covered(sample.at, sample.lsn, sample.timeline))
+            self._on_shipped(layout.COVERED)
+
+    def _stage_one(self, outbox: Outbox, file: SpoolFile, sample: Sample | None) -> None:
+        key = (file.timeline, file.segment)
+        if layout.segment(*key) in self._staged.get(key, ()):
+            return
+        data = file.path.read_bytes()
+        if file.is_partial:
+            valid, until = self._valid(file, data, sample)
+            if valid <= max(
+                map(_valid_bytes, [*self._staged.get(key, ()), *self._partials.get(key, ())]), default=0
+            ):
+                return
+            name, data = layout.partial(*key, valid), data[:valid]
+        else:
+            name, until = layout.segment(*key), self._whole_until(file, data)
+        outbox.put(name, self._archive.seal(recovery_lock(self._load_keys()), name, data, until))
+        shorter, self._staged[key] = self._staged.get(key, set()), {name}
+        self._on_shipped(name)  # before the shorter one goes: who looks for that finds that more is coming
+        for other in shorter:
+            outbox.remove(other)
+
+    def _clear_outbox(self) -> None:
+        """All of the spool was shipped: what is in the outbox is in the first store, or replaced there."""
+        if self._outbox is not None and (self._staged or not self._is_outbox_clear):
+            self._outbox.clear()
+        self._staged.clear()
+        self._is_outbox_clear = True
 
     def _know(self) -> None:
         """What is in the store, asked once: from then on nobody but us puts WAL there."""
@@ -158,12 +211,12 @@ class Shipper:
         key = (file.timeline, file.segment)
         name, is_new = layout.segment(*key), key not in self._segments
         if is_new or not self._is_proved(name):
-            data = file.path.read_bytes()
-            end = (segment_number(file.segment, len(data)) + 1) * len(data)
-            sample = self._samples.newest(file.timeline, end)
-            self._archive.put_segment(
-                recovery_lock(self._load_keys()), *key, data, sample.at if sample else None
-            )
+            data, staged = file.path.read_bytes(), self._outbox.get(name) if self._outbox else None
+            if staged is not None:
+                self._archive.put_sealed(name, file.segment, staged.data)
+            else:
+                until = self._whole_until(file, data)
+                self._archive.put_segment(recovery_lock(self._load_keys()), *key, data, until)
             self._prove(name)
             self._segments.add(key)
         self._remove(self._partials.pop(key, ()))
@@ -174,21 +227,36 @@ class Shipper:
         key = (file.timeline, file.segment)
         if key in self._segments:
             return 0
-        sample = sample if sample and sample.timeline == file.timeline else None
         data = file.path.read_bytes()
-        start = segment_number(file.segment, len(data)) * len(data)
-        valid = received_bytes(data)
-        if sample and start < sample.lsn <= start + len(data):
-            valid = max(valid, sample.lsn - start)  # on disk for sure, also where it ends with zeros
+        valid, until = self._valid(file, data, sample)
         there = self._partials.get(key, set())
         if valid == 0 or valid <= max((_valid_bytes(name) for name in there), default=0):
             return 0
-        until = sample.at if sample and sample.lsn <= start + valid else None
-        name = self._archive.put_partial(recovery_lock(self._load_keys()), *key, data, valid, until)
+        staged = self._outbox.get(layout.partial(*key, valid)) if self._outbox else None
+        if staged is not None:
+            name = staged.name
+            self._archive.put_sealed(name, file.segment, staged.data)
+        else:
+            name = self._archive.put_partial(recovery_lock(self._load_keys()), *key, data, valid, until)
         self._prove(name)
         self._partials[key] = {name}
         self._remove(there - {name})
         return 1
+
+    def _whole_until(self, file: SpoolFile, data: bytes) -> dt.datetime | None:
+        """Up to which moment a whole segment holds every commit."""
+        end = (segment_number(file.segment, len(data)) + 1) * len(data)
+        sample = self._samples.newest(file.timeline, end)
+        return sample.at if sample else None
+
+    def _valid(self, file: SpoolFile, data: bytes, sample: Sample | None) -> tuple[int, dt.datetime | None]:
+        """How much of an open segment is there, and up to which moment it holds every commit."""
+        sample = sample if sample and sample.timeline == file.timeline else None
+        start = segment_number(file.segment, len(data)) * len(data)
+        valid = received_bytes(data)
+        if sample and start < sample.lsn <= start + len(data):
+            valid = max(valid, sample.lsn - start)  # on disk for sure, also where it ends with zeros
+        return valid, sample.at if sample and sample.lsn <= start + valid else None
 
     def _ship_history(self, file: SpoolFile) -> None:
         if file.timeline in self._histories and (file.run.name, file.timeline) in self._compared:
@@ -246,16 +314,24 @@ class Shipper:
             self.covered and (self.covered.timeline, self.covered.at) == (sample.timeline, sample.at)
         ):
             return
-        size = self._archive.segment_bytes
-        number, offset = divmod(sample.lsn, size)
-        key = (sample.timeline, segment_name(sample.timeline, number, size))
-        before = (sample.timeline, segment_name(sample.timeline, max(0, number - 1), size))
-        held = max((_valid_bytes(name) for name in self._partials.get(key, ())), default=0)
-        if key in self._segments or held >= offset > 0 or (offset == 0 and before in self._segments):
+        if self._holds(sample):
             covered = Covered(sample.at, sample.lsn, sample.timeline)
             self._archive.put_covered(covered)
             self.covered = covered
             self._on_shipped(layout.COVERED)
+
+    def _holds(self, sample: Sample) -> bool:
+        """Whether WAL up to a reading is in the first store or, with what is there, in the outbox."""
+        size = self._archive.segment_bytes
+        number, offset = divmod(sample.lsn, size)
+        key = (sample.timeline, segment_name(sample.timeline, number, size))
+        before = (sample.timeline, segment_name(sample.timeline, max(0, number - 1), size))
+        names = [*self._partials.get(key, ()), *self._staged.get(key, ())]
+        held = max(map(_valid_bytes, names), default=0)
+        return self._is_whole(key) or held >= offset > 0 or (offset == 0 and self._is_whole(before))
+
+    def _is_whole(self, key: Key) -> bool:
+        return key in self._segments or layout.segment(*key) in self._staged.get(key, ())
 
     def _prove(self, name: str) -> None:
         self._archive.repository.store.settle(self._archive.repository.path(name))

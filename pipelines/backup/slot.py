@@ -44,11 +44,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class SlotState:
-    """The slot. `confirmed_lsn`: what the receiver has on disk; `retained_bytes`: what the server keeps for it."""
+    """The slot. `retained_bytes`: what the server keeps for it.
+
+    `confirmed_lsn`: what the receiver that is connected now has on disk, None until it said so. The slot itself
+    remembers what an earlier one had, which the files of this one do not hold yet.
+    """
 
     exists: bool
     holder_pid: int | None
     confirmed_lsn: int | None
+    restart_lsn: int | None  # from which on the server keeps WAL for it
     is_lost: bool
     retained_bytes: int
 
@@ -75,8 +80,8 @@ class SlotSession:
     def source(self) -> Source:
         """Who the server is. Raises `BackupRefusedError` for one that cannot feed a receiver, with what to do."""
         row = self._run("wal_source")
-        system, segment_bytes, in_recovery, wal_level, senders, may, keeps = cast(
-            "tuple[str, int, bool, str, int, bool, int]", row
+        system, segment_bytes, in_recovery, wal_level, senders, may, sees, keeps = cast(
+            "tuple[str, int, bool, str, int, bool, bool, int]", row
         )
         if in_recovery:
             raise BackupRefusedError(
@@ -91,6 +96,11 @@ class SlotSession:
             raise BackupRefusedError(
                 "the user of LONGBOX_BACKUP_POSTGRES_URL may not receive WAL; ALTER ROLE ... REPLICATION, or name "
                 "another one"
+            )
+        if not sees:
+            raise BackupRefusedError(
+                "the user of LONGBOX_BACKUP_POSTGRES_URL may not see how much WAL a receiver has on disk "
+                "(pg_stat_replication); GRANT pg_monitor TO it (docs/how-to/ship-wal.md)"
             )
         return Source(system, segment_bytes, keeps)
 
@@ -121,8 +131,8 @@ class SlotSession:
     def look(self) -> tuple[Sample, SlotState]:
         """The server's clock and where WAL was just after it, and the slot."""
         (at,) = self._run("clock")
-        lsn, timeline, exists, pid, confirmed, is_lost, retained = self._run("wal_state", slot=SLOT)
-        state = SlotState(bool(exists), pid, confirmed, bool(is_lost), int(retained))
+        lsn, timeline, exists, pid, confirmed, restart, is_lost, retained = self._run("wal_state", slot=SLOT)
+        state = SlotState(bool(exists), pid, confirmed, restart, bool(is_lost), int(retained))
         return Sample(at, end_of_records(int(lsn)), int(timeline)), state
 
     def create(self) -> None:

@@ -2,6 +2,7 @@
 
     <spool>/receiver                     who this receiver is, for good; locked while it lives
     <spool>/<system identifier>/<run>/   one folder for each start of pg_receivewal; only that process writes there
+    <spool>/<system identifier>/outbox/          sealed objects for copies while the first store is away; see `outbox`
     <spool>/<system identifier>/backup-due.json   a gap that only a backup bridges; see `bridge`
 A fresh folder a start keeps a left-over process from writing where its successor does, and makes every file begin as
 zeros: what was received of an open segment ends with its last byte that is not zero.
@@ -22,6 +23,7 @@ from pipelines.backup.errors import ReceiverRunningError
 _SEGMENT = re.compile(r"([0-9A-F]{8})[0-9A-F]{16}")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 _PARTIAL = ".partial"
+OUTBOX = "outbox"  # sealed objects for copies while the first store is away; see `outbox`
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +82,9 @@ class Spool:
             for file in self.files(run):
                 with contextlib.suppress(FileNotFoundError):
                     total += file.path.stat().st_size
+        for path in (self.folder / OUTBOX).rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size if path.is_file() else 0
         return total
 
     def forget_if_empty(self, run: Path) -> None:

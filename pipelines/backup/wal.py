@@ -168,6 +168,16 @@ class WalArchive:
         self._begin(segment)
         return name
 
+    def put_sealed(self, name: str, segment: str, sealed: bytes | memoryview) -> None:
+        """Put a segment, whole or in part, that `seal` made before."""
+        self.repository.put(name, sealed)
+        self._begin(segment)
+
+    def seal(self, lock: Lock, name: str, data: bytes, until: dt.datetime | None) -> bytes:
+        """The object of that name, as `put_segment` and `put_partial` would write it."""
+        meta = {"until": until.astimezone(dt.UTC).isoformat()} if until else {}
+        return Sealer(lock, name, meta).seal(data)
+
     def put_history(self, lock: Lock, timeline: int, data: bytes) -> str:
         """Put the history file of a timeline; its digest stands in the clear, for who may not decrypt it."""
         name = layout.history(timeline)
@@ -281,8 +291,7 @@ class WalArchive:
     def _put(
         self, lock: Lock, name: str, data: bytes, until: dt.datetime | None, replaces: Sequence[str] = ()
     ) -> str:
-        meta = {"until": until.astimezone(dt.UTC).isoformat()} if until else {}
-        self.repository.put(name, Sealer(lock, name, meta).seal(data))
+        self.repository.put(name, self.seal(lock, name, data, until))
         for old in replaces:
             self.repository.delete(old)
         return name

@@ -2,6 +2,7 @@
 starts them. Everything is driven through GraphQL, as the UI does it.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -23,6 +24,7 @@ from tests.conftest import s3_environment
 from tests.daily_runs import Daily, comics_assets, small_rates
 
 RUN_SECONDS = 240.0
+_RUNNING = pytest.StashKey[contextlib.ExitStack]()
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Platform:
 
     def finish(self, run_id: str) -> Run:
         """Wait until a run ends."""
-        return self.client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.2)
+        return self.client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.5)
 
     def succeed(self, run_id: str) -> Run:
         """Wait until a run ends well, or fail with the steps that did not."""
@@ -89,10 +91,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the suite on each kind of store that was asked for (`make acceptance` asks for both)."""
     if "platform" in metafunc.fixturenames:
         stores = metafunc.config.getoption("--stores").split(",")
-        metafunc.parametrize("platform", stores, indirect=True, scope="package")
+        metafunc.parametrize("platform", stores, indirect=True, scope="session")
 
 
-@pytest.fixture(scope="package")
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the stack with the last test of this folder: idle to the session's end it costs more than its tests."""
+    yield
+    is_last = nextitem is None or not nextitem.path.is_relative_to(Path(__file__).parent)
+    if is_last and _RUNNING in item.config.stash:
+        item.config.stash[_RUNNING].close()
+
+
+@pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     """The stack of this suite, with a small file of exchange rates; its files in a folder, or behind an S3 API."""
     store = s3_store(request.getfixturevalue("s3_endpoint")) if request.param == "s3" else {}
@@ -104,13 +115,10 @@ def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
         **covered_lines.environment(),
         **store,
     }
-    try:
-        with Stack(home, environ=environ, is_durable=False) as stack:
-            daily = Daily.on(stack.settings, home)
-            try:
-                yield Platform(stack, DagsterClient(stack.state.urls["ui"]), daily)
-            finally:
-                daily.close()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.rmtree(privileges.relocated_folder(home), ignore_errors=True)
+    with contextlib.ExitStack() as running:
+        request.config.stash[_RUNNING] = running
+        running.callback(shutil.rmtree, privileges.relocated_folder(home), ignore_errors=True)
+        running.callback(shutil.rmtree, home, ignore_errors=True)
+        stack = running.enter_context(Stack(home, environ=environ, is_durable=False))
+        daily = running.enter_context(contextlib.closing(Daily.on(stack.settings, home)))
+        yield Platform(stack, DagsterClient(stack.state.urls["ui"]), daily)

@@ -198,7 +198,7 @@ def test_a_landing_day_runs_in_the_containers_commands(services: Deployment) -> 
     assert (landed.returncode, landed.stderr) == (0, "")
     client = DagsterClient(services.ui)
     run_id = client.launch("daily_pipeline", partition=DAY)
-    run = client.wait(run_id, timeout_seconds=240, poll_seconds=0.2)
+    run = client.wait(run_id, timeout_seconds=240, poll_seconds=0.5)
     assert run.status == "SUCCESS", client.failures(run_id)
     url = services.environment("code")["LONGBOX_POSTGRES_URL"]
     with psycopg.connect(url) as connection:

@@ -67,6 +67,21 @@ def run_load(place: Place, landing_day: str, kill: KillAt, steps_file: str | Non
         Path(steps_file).write_text("\n".join(steps.names), encoding="utf-8")
 
 
+def run_pricing(database_url: str, store_url: str, days: Sequence[str]) -> None:
+    """Match, normalise and aggregate the landing days of the comics in small batches, in this process."""
+    from assets.comics.aggregate import aggregate_days
+    from assets.comics.normalise import match_comics
+    from tests.comics_market import open_market
+
+    wanted = [dt.date.fromisoformat(day) for day in days]
+    with contextlib.closing(open_market(database_url, store_url)) as market:
+        normaliser = dataclasses.replace(market.normaliser, batch_rows=25)
+        for day in wanted:
+            match_comics(normaliser, day)
+            normaliser.normalise_day(day)
+        aggregate_days(market.database, wanted, batch_days=5)
+
+
 def work(place: Place, days: Sequence[str]) -> None:
     """Load, match, normalise and aggregate the days of comics and of the shop; refresh the views, warm the cache."""
     from assets.comics.aggregate import aggregate_days, refresh_views

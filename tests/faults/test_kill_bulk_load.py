@@ -2,7 +2,6 @@
 
 import datetime as dt
 import itertools
-import multiprocessing
 import shutil
 import signal
 from pathlib import Path
@@ -15,6 +14,7 @@ from psycopg import sql
 from pipelines.catalog.digest import digest_tables
 from pipelines.ingestion import reconcile
 from resources.database import OWNER_ROLE, Database
+from tests import forks
 from tests.conftest import with_database
 from tests.faults.kill_worker import KillAt, Place, run_load
 from tests.shop import Shop, csv_of, open_shop
@@ -22,8 +22,6 @@ from tests.shop import Shop, csv_of, open_shop
 DAY = "2026-10-30"
 WAIT_SECONDS = 120
 NEW_STEPS = ("bulk_partitions.", "periods.", "registry.", "direct.")
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.faults.kill_worker", "tests.shop", "pyarrow"])
 
 
 def sales() -> str:
@@ -39,8 +37,7 @@ def sales() -> str:
 
 
 def start(place: Place, kill: KillAt, steps: Path | None = None) -> int | None:
-    process = PROCESSES.Process(target=run_load, args=(place, DAY, kill, str(steps) if steps else None))
-    process.start()
+    process = forks.start(run_load, place, DAY, kill, str(steps) if steps else None)
     process.join(WAIT_SECONDS)
     if process.exitcode is None:
         process.kill()
@@ -79,7 +76,7 @@ def test_a_load_killed_at_any_step_leaves_nothing_and_running_again_completes(
         name = f"{template}_bulk_{next(numbers)}"
         with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                     sql.Identifier(name), sql.Identifier(template)
                 )
             )

@@ -6,7 +6,6 @@ is closed, and running once more changes nothing. `make faults` runs 200 kills; 
 
 import gzip
 import itertools
-import multiprocessing
 import random
 import shutil
 import signal
@@ -21,6 +20,7 @@ from psycopg import sql
 
 from pipelines.catalog.digest import digest_tables
 from pipelines.catalog.loader import load_catalog
+from tests import forks
 from tests.comics_market import FOLDERS, day, file_of, open_market, sale
 from tests.conftest import with_database
 from tests.faults.kill_worker import KillAt, Place, run
@@ -30,8 +30,6 @@ KILLED_DAYS, OTHER_DAYS = ("2026-10-26", "2026-10-27"), ("2026-10-28", "2026-10-
 DAYS = (*KILLED_DAYS, *OTHER_DAYS)
 WAIT_SECONDS = 180
 NO_KILL = KillAt(None)
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.faults.kill_worker", "definitions", "pandas", "pyarrow"])
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Storm:
         name = f"storm_{next(self.numbers)}"
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
             connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                     sql.Identifier(name), sql.Identifier(self.template)
                 )
             )
@@ -75,7 +73,7 @@ def storm(
     name = "storm_template"
     with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                 sql.Identifier(name), sql.Identifier(template_database)
             )
         )
@@ -153,9 +151,7 @@ def finish(process: Any) -> int | None:
 
 
 def start(place: Place, days: Sequence[str], kill: KillAt = NO_KILL, steps_file: str | None = None) -> Any:
-    process = PROCESSES.Process(target=run, args=(place, days, kill, steps_file))
-    process.start()
-    return process
+    return forks.start(run, place, days, kill, steps_file)
 
 
 @dataclass(frozen=True)

@@ -172,3 +172,80 @@ def test_damage_in_the_first_store_is_not_spread_and_what_follows_is_not_called_
     assert WalArchive(copied.copy).covered() == WalArchive(source).covered()
     copy_repository(backups.repository)
     copied.assert_copy_restores_all()
+
+
+@pytest.fixture
+def first_on_s3(copied: Copied, s3_url: str, tmp_path: Path) -> Copied:
+    """The same the other way round: the first store may go away, the copy is a folder."""
+    first, copy = copied.backups.repository.copies[0], copied.backups.repository.store
+    repository = Repository(first, copied.backups.cluster.system, (copy,))
+    both = replace(copied.backups, repository=repository)
+    return Copied(both, settings_of(both, tmp_path, LONGBOX_BACKUP_COPY_STORES=copy.url), copied.proxy)
+
+
+def kept(settings: Settings) -> list[Path]:
+    """Files in outboxes."""
+    return [path for path in settings.wal_spool.glob("*/outbox/**/*") if path.is_file()]
+
+
+def test_copies_get_wal_while_the_first_store_is_away_which_then_catches_up_with_the_same_bytes(
+    first_on_s3: Copied,
+):
+    backups, cluster = first_on_s3.backups, first_on_s3.backups.cluster
+    first = backups.repository.only(backups.repository.store)
+    with receiving(first_on_s3.settings, backups) as run:
+        wait_covered(backups)
+        backups.engine.back_up("full")
+        copy_repository(backups.repository)
+        cluster.write()
+        wait_covered(backups, first_on_s3.copy)
+        first_on_s3.refuse()
+        for _ in range(3):
+            cluster.write()
+            cluster.run("SELECT pg_switch_wal()")
+            cluster.write()
+            wait_covered(backups, first_on_s3.copy)
+        alone = replace(backups, repository=first_on_s3.copy)
+        assert alone.restored_truth() == cluster.truth()
+        # nothing was let go of: the spool has what the first store has not
+        whole_there = {
+            path.name for path in first_on_s3.settings.wal_spool.rglob("*") if len(path.name) == 24
+        }
+        assert len(whole_there) >= 3 and kept(first_on_s3.settings)
+        first_on_s3.proxy.heal()
+        wait_covered(backups, first)
+        assert wait_until(lambda: not kept(first_on_s3.settings) or None, seconds=20)
+    assert run.errors == []
+    for name in whole_there:
+        stored = layout.segment(int(name[:8], 16), name)
+        assert bytes(first.read_sealed(stored).data) == bytes(first_on_s3.copy.read_sealed(stored).data)
+    completes(backups, first_on_s3.settings)
+    first_on_s3.assert_copy_restores_all()
+
+
+def test_a_receiver_that_starts_anew_while_the_first_store_is_away_leaves_no_gap_in_the_copy(
+    first_on_s3: Copied,
+):
+    backups, cluster = first_on_s3.backups, first_on_s3.backups.cluster
+    with receiving(first_on_s3.settings, backups):
+        wait_covered(backups)
+        backups.engine.back_up("full")
+        copy_repository(backups.repository)
+        cluster.write()
+        wait_covered(backups, first_on_s3.copy)
+        first_on_s3.refuse()
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+        wait_covered(backups, first_on_s3.copy)
+    reached = WalArchive(first_on_s3.copy).covered()
+    with receiving(first_on_s3.settings, backups) as run:
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+        # what the first store has is not known to it: it waits for that
+        assert wait_until(lambda: run.has_said("the store takes no WAL") or None, seconds=20)
+        assert WalArchive(first_on_s3.copy).covered() == reached
+        first_on_s3.proxy.heal()
+        wait_covered(backups, first_on_s3.copy)
+    assert run.errors == []
+    completes(backups, first_on_s3.settings)
+    first_on_s3.assert_copy_restores_all()

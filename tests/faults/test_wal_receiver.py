@@ -13,14 +13,19 @@ import pytest
 
 from deploy.local.ports import choose
 from deploy.local.processes import wait_until
-from pipelines.backup import layout
-from pipelines.backup.errors import ReceiverRunningError, RestoreRefusedError, TimelineTakenError
+from pipelines.backup import layout, setup
+from pipelines.backup.errors import (
+    BackupRefusedError,
+    ReceiverRunningError,
+    RestoreRefusedError,
+    TimelineTakenError,
+)
 from pipelines.backup.heartbeats import lineage
 from pipelines.backup.planning import window
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.sealed import recovery_lock
 from pipelines.backup.shipper import Samples, Shipper
-from pipelines.backup.slot import SLOT
+from pipelines.backup.slot import SLOT, SlotSession
 from pipelines.backup.spool import Spool, new_run_name
 from pipelines.backup.verify import verify_wal
 from pipelines.backup.wal import WalArchive
@@ -426,6 +431,32 @@ def test_the_folder_of_a_start_during_a_pass_is_not_taken_for_one_that_was_left(
     shipper = Shipper(spool, archive, lambda: backups.server_keys, Samples(), lambda gap: None)
     shipper.ship(is_due=False, live_run=lambda: spool.started)
     assert not left.exists() and [run.name for run in spool.runs()] == [spool.started]
+
+
+def test_what_an_earlier_receiver_had_on_disk_does_not_count_for_the_next(backups: Backups, tmp_path: Path):
+    settings = settings_of(backups, tmp_path)
+    with receiving(settings, backups):
+        backed_up_and_written(backups)
+        wait_covered(backups)
+    with setup.backup_database(settings) as database, SlotSession(database) as session:
+        _, slot = session.look()
+    assert slot.restart_lsn and slot.confirmed_lsn is None
+    completes(backups, settings)
+
+
+def test_a_login_that_may_not_see_how_far_the_receiver_is_is_told(backups: Backups, tmp_path: Path):
+    cluster = backups.cluster
+    cluster.run("CREATE ROLE blind LOGIN REPLICATION PASSWORD 'kept'")
+    try:
+        parts = urlsplit(cluster.url)
+        url = urlunsplit(parts._replace(netloc=f"blind:kept@{parts.hostname}:{parts.port}"))
+        with (
+            SlotSession(Database(url, role=None)) as session,
+            pytest.raises(BackupRefusedError, match="pg_monitor"),
+        ):
+            session.source()
+    finally:
+        cluster.run("DROP ROLE blind")
 
 
 def test_a_login_that_may_replicate_and_is_no_superuser_is_enough(backups: Backups, tmp_path: Path):

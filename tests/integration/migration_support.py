@@ -37,7 +37,7 @@ def new_database(server_url: str, template: str = "template1") -> Iterator[str]:
     """The URL of a new database, empty or a copy of `template`; dropped at the end with whoever is still in it."""
     name = f"migration_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield with_database(server_url, name)

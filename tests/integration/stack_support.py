@@ -1,19 +1,22 @@
 """Running a stack as a process of its own, so that tests can kill it; this file is also that process.
 
     python stack_support.py HOME [FOLDER WITH A definitions.py]
-Without tables, and without Dagster unless a folder is given: starting both takes longer than a test should.
+Without tables, and without Dagster unless a folder is given: starting both takes longer than a test should. With
+Dagster another server takes the port of the UI before the UI does.
 """
 
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deploy.local import leftovers
-from deploy.local.processes import ProcessId, wait_until
+from deploy.local.dagster import LocalDagster
+from deploy.local.processes import Child, ProcessId, wait_until
 from deploy.local.stack import Stack
 from deploy.local.state import RUNNING, Home, State
 from deploy.local.supervisor import run_in_foreground
@@ -22,6 +25,7 @@ from resources.settings import PROJECT_ROOT
 from tests import covered_lines
 
 WAIT_SECONDS = 120.0
+PORT_THAT_WAS_TAKEN = "port-that-was-taken"  # a file in the home
 
 
 def longbox(home: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -105,6 +109,7 @@ class Supervisor:
 def main() -> int:
     """Hold the stack until a signal, as `longbox up` does."""
     home, *definitions = (Path(argument) for argument in sys.argv[1:])
+    LocalDagster.start_webserver = _after_its_port_is_taken(LocalDagster.start_webserver, home)
     options = {"working_directory": definitions[0]} if definitions else {}
     stack = Stack(home, dagster=bool(definitions), migrate=False, report=print, is_durable=False, **options)
     try:
@@ -113,6 +118,20 @@ def main() -> int:
         print(error)
         return 1
     return 0
+
+
+def _after_its_port_is_taken(
+    start: Callable[[LocalDagster, int], Child], home: Path
+) -> Callable[[LocalDagster, int], Child]:
+    strangers: list[socket.socket] = []
+
+    def start_late(dagster: LocalDagster, port: int) -> Child:
+        if not strangers:
+            strangers.append(socket.create_server(("127.0.0.1", port)))
+            (home / PORT_THAT_WAS_TAKEN).write_text(str(port))
+        return start(dagster, port)
+
+    return start_late
 
 
 if __name__ == "__main__":

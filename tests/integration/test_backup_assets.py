@@ -112,6 +112,40 @@ def test_backups_copies_reading_back_and_a_drill_run_as_jobs_and_stand_in_the_le
     assert one_value(settings.postgres_url, "SELECT count(*) FROM longbox.ledger_faults()") == 0
 
 
+def test_the_disaster_drill_restores_from_each_store_alone_and_names_the_one_that_fails(
+    settings: Settings,
+) -> None:
+    assert run(settings, "backup_full").success
+    before = acts(settings)
+    proved = metadata(run(settings, "disaster_drill"), "platform__disaster_drill")
+    assert proved["stores"] == 2
+    assert proved["compared"] > 2 and proved["rto_seconds"] > 0
+    with Database(settings.postgres_url) as database:
+        copy = routine.open_own(settings, database).copies[0]
+    [folder] = Path(copy.url.removeprefix("file://")).glob("backups/*/catalogue")
+    shutil.rmtree(folder)
+    failed = run(settings, "disaster_drill")
+    assert not failed.success
+    [event] = [event for event in failed.all_events if event.is_step_failure]
+    said = str(event.step_failure_data.error.message) + str(event.step_failure_data.error.cause)
+    assert f"from {copy.url} alone: there is no backup to restore" in said
+    assert list((settings.home / "drills").iterdir()) == []
+    # the first store was proved both times, whatever the copy said
+    assert acts(settings)["disaster drill"] - before.get("disaster drill", 0) == 3
+
+
+def test_the_failover_drill_lets_the_restored_server_take_writes_and_the_live_one_is_not_touched(
+    settings: Settings,
+) -> None:
+    assert run(settings, "backup_full").success
+    before = acts(settings)
+    drill = run(settings, "failover_drill")
+    assert drill.success
+    assert metadata(drill, "platform__failover_drill")["compared"] > 3
+    assert acts(settings)["fail-over drill"] - before.get("fail-over drill", 0) == 1
+    assert one_value(settings.postgres_url, "SELECT count(*) FROM longbox.ledger_faults()") == 0
+
+
 def test_a_damaged_object_fails_the_verification_by_name_and_the_check_of_the_next_full(
     settings: Settings,
 ) -> None:

@@ -1,6 +1,7 @@
 """Restores: to a moment, to the newest, from a copy alone, on an empty home; and every reason to refuse one."""
 
 import datetime as dt
+import hashlib
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.backup import copies, expiry, layout, planning
+from pipelines.backup import copies, expiry, files, layout, planning
 from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRefusedError, WalMissingError
 from pipelines.backup.model import RestoreRequest
 from pipelines.backup.planning import plan, window
@@ -24,6 +25,7 @@ from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.keys import RecoveryKeys, WrongKeyError, make_keys, rotate_keys
 from resources.object_store import ObjectStore
 from resources.postgres_programs import MissingProgramsError
+from resources.postgres_tools import PostgresTools
 from resources.settings import PROJECT_ROOT
 from tests.backup_cluster import Backups, Cluster, new_backups, ship_wal, truth
 
@@ -49,6 +51,42 @@ def test_every_moment_between_commits_is_restored_exactly(backups: Backups):
     assert backups.restored_truth(to=last) == cluster.truth()
     found = window(backups.repository, backups.opener)
     assert found is not None and found.is_from_wal and found.until == last
+
+
+def test_a_chain_is_laid_out_byte_for_byte_as_pg_combinebackup_would(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+):
+    cluster = backups.cluster
+    cluster.run("CREATE TABLE more (id int, body text)", "CREATE INDEX more_id ON more (id)")
+    fill = "INSERT INTO {} SELECT n, md5(n::text) FROM generate_series({}, {}) n"
+    cluster.run(fill.format("more (id, body)", 1, 30_000), "CREATE TABLE gone AS SELECT * FROM more")
+    backups.engine.back_up("full")
+    cluster.run("UPDATE more SET body = 'changed' WHERE id % 900 = 0", "DELETE FROM gone WHERE id > 9000")
+    cluster.run("VACUUM gone", "DROP TABLE IF EXISTS later", "CREATE TABLE later AS SELECT * FROM more")
+    backups.engine.back_up("incremental")
+    cluster.run(fill.format("more (id, body)", 30_001, 60_000), fill.format("gone", 1, 12_000))
+    backups.engine.back_up("incremental")
+    cluster.run("UPDATE later SET body = 'changed' WHERE id = 7", "TRUNCATE gone", fill.format("gone", 1, 9))
+    last = backups.engine.back_up("incremental")
+
+    def contents(name: str) -> dict[str, str]:
+        backups.engine.lay_out(last.backup_id, backups.scratch / name)
+        found = [path for path in (backups.scratch / name).rglob("*") if path.is_file()]
+        return {
+            str(path.relative_to(backups.scratch / name)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in found
+            if path.name != "backup_manifest"  # has the times of files
+        }
+
+    made: list[int] = []
+    apply = files.apply_changes
+    monkeypatch.setattr(files, "apply_changes", lambda *given: made.append(apply(*given)) or made[-1])
+    ours = contents("ours")
+    assert made[0] > 5
+    monkeypatch.setattr(PostgresTools, "can_link", False)
+    assert ours == contents("theirs")
+    assert len(made) == 1
+    cluster.run("DROP TABLE more, gone, later")
 
 
 def test_a_moment_outside_the_window_is_refused_and_the_window_is_named(backups: Backups):
@@ -88,6 +126,29 @@ def test_wal_missing_in_the_middle_is_refused_for_what_lies_beyond_it_only(backu
     report = verify_repository(backups.repository, backups.opener, True)
     assert any(str(gone) in str(fault) for fault in report.faults)
     assert backups.restored_truth(backup_id=record.backup_id) != expected
+
+
+@pytest.mark.parametrize("wanted", ["a moment", "the newest"])
+def test_wal_that_ends_before_what_is_covered_is_no_database_of_that_moment(backups: Backups, wanted: str):
+    cluster, archive = backups.cluster, WalArchive(backups.repository)
+    backups.engine.back_up("full")
+    cluster.write()
+    ship_wal(backups)
+    end = archive.inventory().covered
+    cluster.write()
+    last = ship_wal(backups)
+    (key, partial), size = next(iter(archive.inventory().partials.items())), archive.segment_bytes
+    assert end is not None and partial.valid_bytes is not None and end.lsn % size < partial.valid_bytes
+    # an object of the name and length of the right one that holds less: sound by itself, and worth nothing
+    short = archive.read(partial.name, backups.opener)[: end.lsn % size].ljust(size, b"\0")
+    lock = recovery_lock(backups.server_keys)
+    archive.put_partial(lock, *key, short, partial.valid_bytes, last)
+
+    with pytest.raises(RestoreFailedError, match=r"its WAL ends at .*, before "):
+        backups.restored_truth(to=last if wanted == "a moment" else None)
+    cluster.write()
+    ship_wal(backups)
+    assert backups.restored_truth() == cluster.truth()
 
 
 def test_a_timeline_whose_history_was_lost_is_not_left_out_in_silence(backups: Backups):

@@ -5,7 +5,6 @@ database serve them all. `@` in a content stands for the case's own shop, so tha
 """
 
 import bz2
-import contextlib
 import datetime as dt
 import gzip
 import io
@@ -24,7 +23,6 @@ from pipelines.ingestion import Loader, reconcile
 from pipelines.ingestion.decode import zstd
 from pipelines.ingestion.errors import REASONS
 from pipelines.ingestion.quarantine import list_quarantine
-from tests.conftest import _database
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
 FIRST_DAY = dt.date(2026, 3, 1)
@@ -215,9 +213,9 @@ _days = itertools.count()
 
 
 @pytest.fixture(scope="module")
-def bazaar(postgres_admin_url, template_database, tmp_path_factory):
+def bazaar(clone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bazaar")
-    with contextlib.contextmanager(_database)(postgres_admin_url, template_database) as url:
+    with clone() as url:
         (folder / "objects").mkdir()
         opened = open_shop(url, (folder / "objects").as_uri(), folder, YAML)
         yield opened

@@ -20,7 +20,6 @@ from pipelines.catalog.days import record_day
 from pipelines.normalisation import batch
 from pipelines.normalisation.engine import normalise_days
 from tests.comics_market import day, open_market, sale
-from tests.conftest import _database
 
 SPIDER = "Amazing Spider-Man #300 CGC 9.8"
 
@@ -109,17 +108,14 @@ def outcome(market, days, order, at_once):
 
 
 @pytest.fixture
-def markets(postgres_admin_url, template_database, tmp_path):
+def markets(clone, tmp_path):
     """Makes markets, each on a database of its own."""
     with contextlib.ExitStack() as stack:
 
         def make(name):
             folder = tmp_path / name
             folder.mkdir()
-            url = stack.enter_context(
-                contextlib.contextmanager(_database)(postgres_admin_url, template_database)
-            )
-            made = open_market(url, folder.as_uri())
+            made = open_market(stack.enter_context(clone()), folder.as_uri())
             stack.callback(made.close)
             made.set_rates("2026-10-01", "2026-10-02", "2026-10-05", "2026-10-30")
             return made

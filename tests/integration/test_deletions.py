@@ -12,7 +12,6 @@ from pipelines.aggregation import AggregateJob, aggregate_days
 from pipelines.ingestion import reconcile
 from pipelines.ingestion.quarantine import list_quarantine, replay
 from tests.comics_market import COLUMNS, day, open_market
-from tests.conftest import _database
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
 DELETING = SHOP_YAML.replace(
@@ -194,15 +193,14 @@ COMICS = {
 
 
 @pytest.fixture
-def markets(postgres_admin_url, template_database, tmp_path):
+def markets(clone, tmp_path):
     import contextlib
 
     with contextlib.ExitStack() as stack:
 
         def make(name):
             (tmp_path / name).mkdir()
-            clone = contextlib.contextmanager(_database)(postgres_admin_url, template_database)
-            made = open_market(stack.enter_context(clone), (tmp_path / name).as_uri())
+            made = open_market(stack.enter_context(clone()), (tmp_path / name).as_uri())
             stack.callback(made.close)
             made.set_rates("2026-07-31", "2026-09-04")
             return made

@@ -17,6 +17,7 @@ from pipelines.backup.drill import (
     scratch_folder,
 )
 from pipelines.backup.errors import RestoreRefusedError
+from pipelines.backup.failover import StandIn
 from pipelines.backup.ledger import Ledger
 from pipelines.backup.truth import record_truth
 from resources.database import Database
@@ -138,6 +139,21 @@ def test_a_drill_fails_by_name_when_one_ledger_entry_is_rolled_back(
             restored.execute(act)
 
     assert told in failed(drill, judges=(Vandal(roll_back),))
+
+
+def test_a_failover_drill_fails_by_name_when_the_restored_server_takes_no_writes(
+    drill: Drill, backups: Backups
+) -> None:
+    def refuse(connect) -> None:
+        with connect(NAME) as restored:
+            restored.execute("REVOKE INSERT ON longbox.heartbeats FROM longbox_app")
+
+    stand_in = StandIn(NAME, drill.ledger.relation)
+    proved = dataclasses.replace(drill, is_newest=True, last_judges=(stand_in,)).run()
+    assert proved.moment == proved.newest_restorable
+    backups.repository.delete(backups.repository.all_names("drills")[0])
+    said = failed(drill, is_newest=True, last_judges=(Vandal(refuse), stand_in))
+    assert "stand-in: the restored server said: permission denied for table heartbeats" in said
 
 
 def test_a_drill_fails_by_name_when_one_witness_is_missing(drill: Drill, backups: Backups) -> None:

@@ -17,14 +17,13 @@ import pytest
 import redis
 
 from deploy.local import leftovers, privileges
-from deploy.local.dagster import LocalDagster
-from deploy.local.processes import Child, ProcessId, wait_until
+from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
 from deploy.local.state import Home, Secrets, State
 from resources.errors import LongboxError, UserError
 from resources.settings import Settings
 from tests.conftest import new_home, remove_home
-from tests.integration.stack_support import longbox, supervised
+from tests.integration.stack_support import PORT_THAT_WAS_TAKEN, longbox, supervised
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
@@ -42,39 +41,6 @@ def home() -> Iterator[Path]:
 
 def url_of(home: Path) -> str:
     return Settings.load({"LONGBOX_HOME": str(home)}).postgres_url
-
-
-def test_the_ui_moves_when_another_server_takes_its_port_while_it_starts(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "definitions.py").write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
-    first_start, taken = LocalDagster.start_webserver, []
-
-    def start_after_the_port_is_gone(dagster: LocalDagster, port: int) -> Child:
-        if not taken:
-            stranger = socket.create_server(("127.0.0.1", port))
-            taken.append((port, stranger))
-        return first_start(dagster, port)
-
-    monkeypatch.setattr(LocalDagster, "start_webserver", start_after_the_port_is_gone)
-    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
-    stack = Stack(
-        home,
-        migrate=False,
-        environ=environ,
-        module="definitions",
-        working_directory=tmp_path,
-        is_durable=False,
-    )
-    try:
-        with stack:
-            ((port, _),) = taken
-            assert stack.state.urls["ui"] != f"http://127.0.0.1:{port}"
-            assert {"daemon", "webserver"} <= {part.name for part in stack.state.parts if part.is_ready}
-    finally:
-        for _, stranger in taken:
-            stranger.close()
-    assert_nothing_is_left(home)
 
 
 def keep_a_row(home: Path) -> None:
@@ -196,7 +162,7 @@ def test_a_killed_server_ends_the_stack_by_name_and_the_next_start_has_every_row
         assert kept_row(home) == 42
 
 
-def test_dagster_is_part_of_the_stack_and_found_again_when_its_supervisor_was_killed(
+def test_dagster_is_part_of_the_stack_its_ui_moves_off_a_port_that_is_taken_and_a_killed_supervisors_is_found(
     home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "definitions.py").write_text(
@@ -208,6 +174,8 @@ def test_dagster_is_part_of_the_stack_and_found_again_when_its_supervisor_was_ki
         assert {"code server", "daemon", "webserver"} < {
             part["part"] for part in json.loads(status.stdout)["parts"]
         }
+        taken = (home / PORT_THAT_WAS_TAKEN).read_text()
+        assert State.read(Home(home)).urls["ui"] != f"http://127.0.0.1:{taken}"
         supervisor.end(KILL)
         assert len(leftovers.find(Home(home))) >= 5
         assert longbox(home, "down").returncode == 0

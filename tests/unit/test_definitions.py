@@ -92,7 +92,14 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
         "backup_full",
         "backup_incremental",
     }
-    assert jobs | {"backup_verification", "restore_drill", "wal_observation"} <= set(repository.job_names)
+    backup_jobs = {
+        "backup_verification",
+        "restore_drill",
+        "disaster_drill",
+        "failover_drill",
+        "wal_observation",
+    }
+    assert jobs | backup_jobs <= set(repository.job_names)
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "landing_sensor", "freshness_sensor", "run_failure_sensor", "backup_age_sensor",
     }  # fmt: skip
@@ -102,8 +109,10 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
     assert set(times) == {
         "daily_pipeline_schedule", "cache_warm_schedule", "maintenance_schedule", "dagster_retention_schedule",
         "backup_full_schedule", "backup_incremental_schedule", "backup_verification_schedule", "restore_drill_schedule",
-        "wal_observation_schedule",
+        "wal_observation_schedule", "disaster_drill_schedule", "failover_drill_schedule",
     }  # fmt: skip
+    assert times["disaster_drill_schedule"] == ["30 22 1 * *"]  # monthly
+    assert times["failover_drill_schedule"] == ["30 22 15 1,4,7,10 *"]  # quarterly
 
 
 def test_what_runs_by_itself_waits_to_be_started_but_for_the_alert_on_failures() -> None:

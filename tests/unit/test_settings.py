@@ -85,6 +85,13 @@ def test_lists_are_split_as_their_content_allows(tmp_path: Path) -> None:
         ("LONGBOX_UI_PORT", "80000", "no port from 1 to 65535"),
         ("LONGBOX_REDIS_PORT", "-1", "no port from 1 to 65535"),
         ("LONGBOX_DEBUG", "maybe", "1 or 0"),
+        ("LONGBOX_DAGSTER_HISTORY_DAYS", "1", "no number of days from"),
+        ("LONGBOX_WAL_SHIP_SECONDS", "61", "no number of seconds from 1 to 60"),
+        ("LONGBOX_WAL_SPOOL_MAX_BYTES", "63MB", "no size of 64MB or more"),
+        ("LONGBOX_WAL_SLOT_MAX_BYTES", "much", "no size of 64MB or more"),
+        ("LONGBOX_BACKUP_ENGINE", "tar", "is 'tar' where "),
+        ("LONGBOX_PGBACKREST_STANZA", "my shop", "no plain name"),
+        ("LONGBOX_EXTERNAL_RESTORE_COMMAND", "restore 'it", "is no command"),
         ("LONGBOX_HOME", __file__, "is not a folder"),
     ],
 )
@@ -97,6 +104,25 @@ def test_a_wrong_value_is_refused_with_its_name_the_fault_and_an_example(
     assert message.startswith(f"{name} ")
     assert why in message
     assert f"for example {name}=" in message
+
+
+def test_sizes_numbers_words_and_commands_are_read_as_they_are_meant() -> None:
+    settings = Settings.load(
+        {
+            "LONGBOX_DAGSTER_HISTORY_DAYS": "400",
+            "LONGBOX_WAL_SHIP_SECONDS": "5",
+            "LONGBOX_WAL_SPOOL_MAX_BYTES": "2 gb",
+            "LONGBOX_WAL_SLOT_MAX_BYTES": "64000000",
+            "LONGBOX_DEBUG": "On",
+            "LONGBOX_BACKUP_ENGINE": "pgbackrest",
+            "LONGBOX_PGBACKREST_STANZA": "shop-1",
+            "LONGBOX_EXTERNAL_DISCARD_COMMAND": "discard --name 'the copy'",
+        }
+    )
+    assert (settings.dagster_history_days, settings.wal_ship_seconds, settings.is_debug) == (400, 5, True)
+    assert (settings.wal_spool_max_bytes, settings.wal_slot_max_bytes) == (2 * 10**9, 64 * 10**6)
+    assert (settings.backup_engine, settings.pgbackrest_stanza) == ("pgbackrest", "shop-1")
+    assert settings.external_discard_command == ("discard", "--name", "the copy")
 
 
 def test_a_blank_variable_is_an_unset_one() -> None:

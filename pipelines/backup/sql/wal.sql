@@ -5,6 +5,7 @@ SELECT (SELECT system_identifier::text FROM pg_control_system()),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
        pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_wal_senders')::integer,
        (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user),
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
        (SELECT setting::bigint FROM pg_settings WHERE name = 'max_slot_wal_keep_size');
 
 -- name: limit_statements
@@ -28,12 +29,15 @@ SELECT pg_terminate_backend(%(pid)s, 5000);
 
 -- name: wal_state
 -- Where WAL is written to (bytes since its begin), the timeline, and the slot: is there, in use by which process, what
--- the receiver said to have on disk, lost by the server, how much the server keeps for it.
+-- the receiver connected now said to have on disk, lost by the server, how much the server keeps for it. A role sees
+-- the replication of its own processes.
 WITH written AS MATERIALIZED (SELECT pg_current_wal_insert_lsn() AS lsn)
 SELECT (w.lsn - '0/0'::pg_lsn)::bigint, ('x' || substr(pg_walfile_name(w.lsn), 1, 8))::bit(32)::integer,
-       s.slot_name IS NOT NULL, s.active_pid, (s.restart_lsn - '0/0'::pg_lsn)::bigint,
+       s.slot_name IS NOT NULL, s.active_pid, (r.flush_lsn - '0/0'::pg_lsn)::bigint,
+       (s.restart_lsn - '0/0'::pg_lsn)::bigint,
        coalesce(s.wal_status = 'lost', false), coalesce((w.lsn - s.restart_lsn)::bigint, 0)
-FROM written w LEFT JOIN pg_replication_slots s ON s.slot_name = %(slot)s;
+FROM written w LEFT JOIN pg_replication_slots s ON s.slot_name = %(slot)s
+     LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid;
 
 -- name: create_wal_slot
 -- It holds WAL from now on.
