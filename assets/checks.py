@@ -83,15 +83,21 @@ def landing_check(
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> Iterator[dg.AssetCheckResult]:
-        from pipelines.ingestion import reconcile, schema_changes
+        from pipelines.ingestion import reconcile_days, schema_changes
 
         days = landing_days(context)
-        found = [reconcile(database, feed, day) for feed in feeds for day in days]
-        broken = [f"{day.landing_day}: {problem}" for day in found for problem in day.problems]
-        faults = [f"{day.landing_day}: {fault}" for day in found for fault in day.file_faults]
+        found = {feed.name: reconcile_days(database, feed, days) for feed in feeds}
+        accounts = [day for feed in feeds for day in found[feed.name]]
+        broken = [f"{day.landing_day}: {problem}" for day in accounts for problem in day.problems]
+        faults = [f"{day.landing_day}: {fault}" for day in accounts for fault in day.file_faults]
         yield result_of(context, key, "counts_reconcile", broken, blocks=True)
         yield result_of(context, key, "files_readable", faults)
-        changes = [change for feed in feeds for day in days for change in schema_changes(database, feed, day)]
+        changes = [
+            change
+            for feed in feeds
+            for day in found[feed.name]
+            for change in schema_changes(database, feed, day.landing_day)
+        ]
         yield result_of(context, key, "schema_unchanged", changes, warns=True)
         yield result_of(context, key, "no_gaps", landing_gaps(database, store, system, table, days[-1]))
 

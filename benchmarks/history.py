@@ -68,7 +68,8 @@ FROM longbox.bench_sales CROSS JOIN longbox.feeds WHERE (system, feed) = ('comic
 GROUP BY load_id, feed_id, day;
 SELECT setval(pg_get_serial_sequence('longbox.loads', 'load_id'), (SELECT max(load_id) FROM longbox.loads))
 """
-# As the pipeline computes them from these sales, of which none is an outlier or a second listing.
+# As the pipeline computes them from these sales, of which none is an outlier or a second listing, and about as it
+# writes them: period by period.
 _AGGREGATED = """
 INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, sale_count, volume_usd,
   min_usd, p25_usd, median_usd, p75_usd, max_usd, mean_usd, stddev_usd)
@@ -83,6 +84,7 @@ FROM (SELECT comic_id, grade_band, period_type, period_start, count(*) AS sale_c
            LATERAL (VALUES ('day', day), ('week', date_trunc('week', day)::date),
                            ('month', date_trunc('month', day)::date)) AS period (period_type, period_start)
       GROUP BY comic_id, grade_band, period_type, period_start) AS periods
+ORDER BY period_start, period_type, comic_id
 """
 
 

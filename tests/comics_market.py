@@ -7,6 +7,9 @@ import csv
 import datetime as dt
 import io
 import itertools
+import math
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from assets.comics.aggregate import AggregatedRun, aggregate_days
@@ -34,6 +37,7 @@ COLUMNS = (
 )
 TABLES = ("publishers", "series", "comics", "pricing_data_normalized", "pricing_data_aggregated")
 RATES = {"GBP": "0.85", "USD": "1.10", "JPY": "160"}
+SPIDER = "Amazing Spider-Man #300 CGC 9.8"
 _ids = itertools.count(1)
 
 
@@ -50,6 +54,16 @@ def sale(
     """One landed sale; an id of its own unless `listing_id` is given."""
     given = {"marketplace": "ebay", "currency": "USD", "condition": "", "updated_at": ""} | more
     return {"listing_id": f"L{next(_ids)}", "title": title, "price": price, "sold_at": sold_at} | given
+
+
+def random_sales(count: int, seed: int = 1) -> Iterator[dict[str, str]]:
+    """Sales of a few comics and a lot in a hundred days, some of them far from the usual price."""
+    chance = random.Random(seed)
+    for number in range(count):
+        title = chance.choice(["X-Men #1", "Hulk #181", SPIDER, "Batman #1 CGC 5.0", "Thor 1-9 lot"])
+        moment = dt.datetime(2026, 7, 20, tzinfo=dt.UTC) + dt.timedelta(minutes=chance.randrange(100 * 1440))
+        price = math.exp(chance.gauss(4, 1.5 if chance.random() < 0.1 else 0.2))
+        yield sale(title, f"{price:.2f}", moment.isoformat(), listing_id=f"R{seed}-{number}")
 
 
 def file_of(sales: list[dict[str, str]]) -> bytes:

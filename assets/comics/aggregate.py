@@ -216,8 +216,8 @@ _PARTS: dict[str, Any] = {
     "fresh_columns": _listed(STATISTICS, "fresh"),
     "least": sql.Literal(LEAST_SALES),
     **{
-        f"p{percent}": QUERIES.compose("percentile", share=sql.SQL("{}::float8").format(percent / 100))
-        for percent in (25, 50, 75)
+        f"p{25 * quarters}": QUERIES.compose("percentile", quarters=sql.Literal(quarters))
+        for quarters in (1, 2, 3)
     },
     "assignments": sql.SQL(", ").join(
         [

@@ -5,10 +5,10 @@ first, so that landing the same records in any order makes the same rows.
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, Self, TypeVar, cast
 
 from assets.comics.rules import keys
 from assets.comics.rules.title import Title, comic_key, display_title
@@ -19,16 +19,13 @@ QUERIES = Queries.of("assets.comics")
 
 
 class _Row(Protocol):
-    def __init__(self, *values: Any) -> None: ...
-
     def merged(self, other: Self) -> Self: ...
 
 
 Found = TypeVar("Found", bound=_Row)
 
 
-@dataclass(frozen=True)
-class Publisher:
+class Publisher(NamedTuple):
     """A row of `publishers`."""
 
     publisher_id: uuid.UUID
@@ -36,11 +33,10 @@ class Publisher:
     name: str
 
     def merged(self, other: "Publisher") -> "Publisher":
-        return replace(self, name=keys.better_name(self.name, other.name))
+        return self._replace(name=keys.better_name(self.name, other.name))
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """A row of `series`. Of several publishers the first by key is kept: titles name them, and now and then wrongly."""
 
     series_id: uuid.UUID
@@ -49,15 +45,13 @@ class Series:
     publisher_key: str | None
 
     def merged(self, other: "Series") -> "Series":
-        return replace(
-            self,
+        return self._replace(
             name=keys.better_name(self.name, other.name),
             publisher_key=_least(self.publisher_key, other.publisher_key),
         )
 
 
-@dataclass(frozen=True)
-class Comic:
+class Comic(NamedTuple):
     """A row of `comics`. Of several years the first is kept: a reprint's title often names its own."""
 
     comic_id: uuid.UUID
@@ -71,8 +65,7 @@ class Comic:
 
     def merged(self, other: "Comic") -> "Comic":
         first = min(self, other, key=lambda comic: (comic.issue_number, comic.variant))
-        return replace(
-            self,
+        return self._replace(
             issue_number=first.issue_number,
             issue_sort=first.issue_sort,
             title=keys.better_name(self.title, other.title),
@@ -117,16 +110,14 @@ class Matches:
         The caller holds the lock of `comics.comics` and commits. Rows that stay the same are not written.
         """
         publishers = _improved(
-            self.publishers, _known(connection, "known_publishers", Publisher, self.publishers)
+            self.publishers, _known(connection, "known_publishers", Publisher._make, self.publishers)
         )
-        series = _improved(self.series, _known(connection, "known_series", Series, self.series))
-        comics = _improved(self.comics, _known(connection, "known_comics", Comic, self.comics))
+        series = _improved(self.series, _known(connection, "known_series", Series._make, self.series))
+        comics = _improved(self.comics, _known(connection, "known_comics", Comic._make, self.comics))
         with connection.cursor() as cursor:
-            cursor.executemany(QUERIES["write_publisher"], [astuple(publisher) for publisher in publishers])
-            cursor.executemany(
-                QUERIES["write_series"], [(*astuple(row), _publisher_id(row)) for row in series]
-            )
-            cursor.executemany(QUERIES["write_comic"], [astuple(comic) for comic in comics])
+            cursor.executemany(QUERIES["write_publisher"], publishers)
+            cursor.executemany(QUERIES["write_series"], [(*row, _publisher_id(row)) for row in series])
+            cursor.executemany(QUERIES["write_comic"], comics)
         return len(publishers), len(series), len(comics)
 
 
@@ -137,20 +128,23 @@ def _merge(into: dict[uuid.UUID, Found], key: uuid.UUID, found: Found) -> None:
 
 def _improved(fresh: Mapping[uuid.UUID, Found], known: Mapping[uuid.UUID, Found]) -> list[Found]:
     """Rows to write, ordered by id: two writers meet in the same order."""
-    improved = []
-    for key, row in sorted(fresh.items()):
+    improved: dict[uuid.UUID, Found] = {}
+    for key, row in fresh.items():
         stands = known.get(key)
         merged = row if stands is None or stands == row else stands.merged(row)
         if merged != stands:
-            improved.append(merged)
-    return improved
+            improved[key] = merged
+    return [improved[key] for key in sorted(improved)]
 
 
 def _known(
-    connection: Connection, query: str, row_type: type[Found], wanted: Mapping[uuid.UUID, Found]
+    connection: Connection,
+    query: str,
+    make: Callable[[Iterable[Any]], Found],
+    wanted: Mapping[uuid.UUID, Found],
 ) -> dict[uuid.UUID, Found]:
     rows = connection.execute(QUERIES[query], {"ids": list(wanted)}).fetchall()
-    return {cast(uuid.UUID, row[0]): row_type(*cast("tuple[Any, ...]", row)) for row in rows}
+    return {cast(uuid.UUID, row[0]): make(row) for row in rows}
 
 
 def _publisher_id(series: Series) -> uuid.UUID | None:

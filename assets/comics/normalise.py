@@ -47,6 +47,7 @@ _BANDS = tuple(
 _TOP = Decimal(10)
 
 
+@functools.lru_cache(maxsize=256)
 def grade_band(grade: Decimal | None) -> str:
     """The band that copies of this grade are compared within."""
     if grade is None:

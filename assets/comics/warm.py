@@ -5,14 +5,16 @@ PostgreSQL when it is away (promise 6).
 """
 
 import itertools
+import operator
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from psycopg import sql
+from psycopg import Cursor, sql
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 
 from assets.comics.matching import QUERIES
 from pipelines.caching.entries import CachedEntry, read_through, warm
@@ -22,11 +24,13 @@ from resources.database import Connection, Database
 
 WARM_COMICS = 10_000
 LIST_LENGTH = 100
+ROWS_A_ROUND_TRIP = 10_000
 TOP_LISTS = ("trending", "most_traded")
 _PRICE_COLUMNS = (
     "grade_band", "current_price_usd", "price_basis", "sale_count_30d", "sale_count_90d", "volume_30d_usd",
     "low_90d_usd", "high_90d_usd", "last_sale_on", "change_30d_ratio", "as_of",
 )  # fmt: skip
+_BAND_COLUMNS = tuple(name for name in _PRICE_COLUMNS if name not in ("grade_band", "as_of"))
 _COLUMNS = sql.SQL(", ").join(
     sql.Identifier("market_prices", column) for column in ("comic_id", *_PRICE_COLUMNS)
 )
@@ -90,11 +94,13 @@ def top_list(cache: Cache, database: Database, system: System, name: str) -> lis
     return read_through(cache, CachedEntry.of(system, "top_lists"), name, load)
 
 
-def _prices(connection: Connection, limit: int) -> Iterator[tuple[uuid.UUID, dict[str, Any]]]:
+def _prices(connection: Connection, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     query = QUERIES.compose("prices_of_most_traded", columns=_COLUMNS)
     with connection.cursor(name="prices", row_factory=dict_row) as cursor:
+        cursor.itersize = ROWS_A_ROUND_TRIP
+        _as_text(cursor)
         cursor.execute(query, {"limit": limit})
-        for comic_id, rows in itertools.groupby(cursor, key=lambda row: row["comic_id"]):
+        for comic_id, rows in itertools.groupby(cursor, key=operator.itemgetter("comic_id")):
             yield comic_id, _price(list(rows))
 
 
@@ -104,12 +110,7 @@ def _price(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "comic_id": first["comic_id"],
         "title": first["title"],
         "as_of": first["as_of"],
-        "bands": {
-            row["grade_band"]: {
-                name: row[name] for name in _PRICE_COLUMNS if name not in ("grade_band", "as_of")
-            }
-            for row in rows
-        },
+        "bands": {row["grade_band"]: {name: row[name] for name in _BAND_COLUMNS} for row in rows},
     }
 
 
@@ -125,4 +126,11 @@ def _insights(connection: Connection) -> dict[str, list[dict[str, Any]]]:
 
 def _rows(connection: Connection, query: Any, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
+        _as_text(cursor)
         return cursor.execute(query, parameters).fetchall()
+
+
+def _as_text(cursor: Cursor[Any]) -> None:
+    """Leave decimals, dates and ids as PostgreSQL writes them: as text they go into the payload."""
+    for name in ("numeric", "date", "uuid"):
+        cursor.adapters.register_loader(name, TextLoader)

@@ -50,17 +50,16 @@ def record_day(
 
 
 def combine_days(
-    connection: Connection, asset: str, parts: Sequence[str], landing_day: dt.date, run_id: str | None
+    connection: Connection, asset: str, parts: Sequence[str], days: Sequence[dt.date], run_id: str | None
 ) -> None:
-    """Note for `asset` the worst outcome of `parts`, the sums of their counts and all their problems.
+    """Note for `asset`, of each day, the worst outcome of `parts`, the sums of their counts and all their problems.
 
     Runs that combine the same day at once take turns until they commit, so that neither misses the other's part.
+    That takes a lock a day: give a few hundred days at most to one transaction.
     """
-    day = {"asset": asset, "parts": list(parts), "landing_day": landing_day}
-    connection.execute(_SQL["lock_day"], day)
-    row = connection.execute(_SQL["combined_day"], day).fetchone()
-    outcome, counts, problems = cast("tuple[str, dict[str, int], list[str]]", row)
-    record_day(connection, asset, landing_day, outcome, counts, problems, run_id)
+    values = {"asset": asset, "parts": list(parts), "days": list(days), "run_id": run_id}
+    connection.execute(_SQL["lock_days"], values)
+    connection.execute(_SQL["combine_days"], values)
 
 
 def failed_days(connection: Connection, asset: str, days: Sequence[dt.date]) -> frozenset[dt.date]:

@@ -2,17 +2,18 @@
 
 Read in order: `landing` (where files are), `decode` (bytes), `formats` with `lines` and `csv_records` (records),
 `values`, `bulk` and `binding` (rows, kept in `columns`), `stream` and `chunk` (rows on their way), `direct` with
-`binary` and `writer` (PostgreSQL, the registry of record keys), `load` (files and days), `quarantine` (what did not
-load).
+`binary` and `writer` (PostgreSQL, the registry of record keys), `load` and `days` (files, days), `quarantine` (what
+did not load).
 """
 
+from pipelines.ingestion.days import load_days
 from pipelines.ingestion.landing import land_file, landing_days, strange_folders
-from pipelines.ingestion.load import Loader, load_days
-from pipelines.ingestion.reconcile import Reconciliation, reconcile
+from pipelines.ingestion.load import Loader
+from pipelines.ingestion.reconcile import Reconciliation, reconcile, reconcile_days
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import schema_changes
 
 __all__ = [
     "DayFailure", "DayLoad", "FileLoad", "Loader", "Reconciliation", "land_file", "landing_days", "load_days",
-    "reconcile", "schema_changes", "strange_folders",
+    "reconcile", "reconcile_days", "schema_changes", "strange_folders",
 ]  # fmt: skip

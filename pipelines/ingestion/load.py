@@ -1,4 +1,4 @@
-"""Loading landed files: one file is one transaction, one landing day is all of its files.
+"""Loading landed files: one file is one transaction, one landing day is all of its files (several: `days`).
 
 The order of events for a file: fingerprint it, ask whether its content is known, stream it in chunks (parsing the
 next chunk while PostgreSQL works on the last), close its account, commit. A kill at any point leaves nothing of the
@@ -8,11 +8,11 @@ file, or all of it. Rules of identity and time: DESIGN, "Rules that settle thing
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from pipelines.catalog.days import combine_days, record_day
+from pipelines.catalog.days import combine_days, record_days
 from pipelines.catalog.feed_keys import hold_key
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
@@ -27,7 +27,7 @@ from pipelines.ingestion.errors import (
 from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
 from pipelines.ingestion.periods import BULK_BYTES, Target
-from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
+from pipelines.ingestion.results import DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import (
     COMPARED_FILES,
     FileSchema,
@@ -41,7 +41,7 @@ from pipelines.ingestion.schema_changes import (
 from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
-from resources.errors import DatabaseUnavailableError, LongboxError, ObjectMissingError, OutcomeUnknownError
+from resources.errors import ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import storable
 
@@ -74,15 +74,15 @@ class Loader:
     def record(
         self,
         connection: Connection,
-        landing_day: dt.date,
+        days: Sequence[dt.date],
         outcome: str,
         counts: dict[str, int],
         problems: Sequence[str],
     ) -> None:
-        """Note what became of a landing day of the feed; the table's day is the worst of all its feeds' days."""
-        record_day(connection, self.feed_asset, landing_day, outcome, counts, problems, self.run_id)
+        """Note what became of landing days of the feed; the table's day is the worst of all its feeds' days."""
+        record_days(connection, self.feed_asset, days, outcome, counts, problems, self.run_id)
         feeds = [_landing_asset(feed) for feed in self.system.feeds_of(self.feed.table)]
-        combine_days(connection, self.asset, feeds, landing_day, self.run_id)
+        combine_days(connection, self.asset, feeds, days, self.run_id)
 
     def load_day(self, landing_day: dt.date) -> DayLoad:
         """Load every file of a landing day that is not loaded yet. Idempotent; bad data never raises.
@@ -298,46 +298,12 @@ class Loader:
                 f"{name} is quarantined whole ({reason}: {detail})" for name, reason, detail in faults
             ]
             result = DayLoad(landing_day, tuple(files), *totals, problems=(*problems, *vanished))
-            self.record(connection, landing_day, result.outcome, result.counts(), result.problems)
+            self.record(connection, [landing_day], result.outcome, result.counts(), result.problems)
         return result
 
 
 def _landing_asset(feed: Feed) -> str:
     return f"landing/{feed.key_name}"
-
-
-def load_days(
-    loader: Loader,
-    days: Sequence[dt.date],
-    on_day: Callable[[DayLoad | DayFailure], None] | None = None,
-) -> list[DayLoad | DayFailure]:
-    """Load several landing days. A day that fails is recorded as failed and does not stop the others.
-
-    Raises `DatabaseUnavailableError` or `OutcomeUnknownError` when PostgreSQL goes away; running again completes.
-    """
-    results: list[DayLoad | DayFailure] = []
-    for day in days:
-        result: DayLoad | DayFailure
-        try:
-            result = loader.load_day(day)
-        except (DatabaseUnavailableError, OutcomeUnknownError):
-            raise  # no fault of the day, and the next one would fare no better
-        except Exception as error:  # whatever one day's files do to a parser, the other days go on
-            result = DayFailure(day, error)
-            _record_failure(loader, result)
-        results.append(result)
-        if on_day is not None:
-            on_day(result)
-    return results
-
-
-def _record_failure(loader: Loader, failure: DayFailure) -> None:
-    try:
-        with loader.database.connection() as connection:
-            problems = [f"{type(failure.error).__name__}: {failure.error}"]
-            loader.record(connection, failure.landing_day, "failed", {}, problems)
-    except LongboxError:
-        return  # the database itself is away: the caller reports the day all the same
 
 
 class _Hashed:

@@ -1,6 +1,7 @@
 """The proof of promise 2 for a landing day: the accounts of its files against the rows that are in the table."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -8,7 +9,7 @@ from psycopg import sql
 
 from pipelines.catalog.model import Feed
 from pipelines.ingestion.writer import QUERIES
-from resources.database import Database
+from resources.database import Connection, Database
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,23 @@ class Reconciliation:
     file_faults: tuple[str, ...]
 
 
+def accounted_days(connection: Connection, feed_id: int, days: Sequence[dt.date]) -> frozenset[dt.date]:
+    """Those of `days` of which a file, or a row put aside, is kept. Of the others there is nothing to account for."""
+    rows = connection.execute(QUERIES["days_with_accounts"], {"feed_id": feed_id, "days": list(days)})
+    return frozenset(cast(dt.date, row[0]) for row in rows)
+
+
+def reconcile_days(database: Database, feed: Feed, days: Sequence[dt.date]) -> list[Reconciliation]:
+    """`reconcile` of those of `days` that have anything to reconcile, in order. Reads only."""
+    with database.connection() as connection:
+        accounted = accounted_days(connection, _feed_id(connection, feed), days)
+    return [reconcile(database, feed, day) for day in days if day in accounted]
+
+
 def reconcile(database: Database, feed: Feed, landing_day: dt.date) -> Reconciliation:
     """Check landed = loaded + duplicate + quarantined, and that the loaded rows are in the table. Reads only."""
     with database.connection() as connection:
-        found = connection.execute(QUERIES["feed_id"], {"system": feed.system, "feed": feed.name}).fetchone()
-        day = {"feed_id": cast(tuple[int], found)[0], "landing_day": landing_day}
+        day = {"feed_id": _feed_id(connection, feed), "landing_day": landing_day}
         totals = cast(
             tuple[int, int, int, int],
             connection.execute(QUERIES["day_totals"], day).fetchone(),
@@ -62,3 +75,8 @@ def reconcile(database: Database, feed: Feed, landing_day: dt.date) -> Reconcili
         landing_day, landed, loaded, duplicate, quarantined, table_rows, tombstones, tuple(problems),
         tuple(f"{name}: {reason}, {detail}" for name, reason, detail in faults),
     )  # fmt: skip
+
+
+def _feed_id(connection: Connection, feed: Feed) -> int:
+    row = connection.execute(QUERIES["feed_id"], {"system": feed.system, "feed": feed.name}).fetchone()
+    return cast(tuple[int], row)[0]

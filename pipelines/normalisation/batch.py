@@ -111,14 +111,21 @@ class BatchWriter:
         """
         self._execute(connection, "lock_relation")
         connection.execute(QUERIES.compose("create_batch", **self.parts))
-        _copy(connection, QUERIES["copy_landed"], landed)
+        keys = {
+            "keys": _array(key for key, _ in landed),
+            "contents": _array(content for _, content in landed),
+        }
+        connection.execute(QUERIES["add_landed"], keys)
         self._execute(connection, "find_versions")
         events = {cast(dt.date, row[0]) for row in connection.execute(QUERIES["event_days"])}
         rows, rejected, absent = self._outcomes(connection, events, known_periods)
         _copy(connection, QUERIES.compose("copy_rows", **self.parts), rows)
         _copy(connection, QUERIES["copy_rejected"], rejected)
         if absent:
-            keys = {"keys": [key for key, _ in absent], "contents": [content for _, content in absent]}
+            keys = {
+                "keys": _array(key for key, _ in absent),
+                "contents": _array(content for _, content in absent),
+            }
             connection.execute(QUERIES["find_absent"], keys)
         days = events | {row[len(OWN_COLUMNS) + self._time_place] for row in rows}
         return self._apply(connection, landing_day, days, len(rows) + len(rejected), len(absent))
@@ -236,6 +243,11 @@ def _copy(connection: Connection, statement: Any, rows: Iterable[Sequence[Any]])
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def _array(hashes: Iterable[str | None]) -> str:
+    """Hashes as the text of an array: in one piece, where a list would be taken value by value."""
+    return f"{{{','.join('NULL' if each is None else each for each in hashes)}}}"
 
 
 def _listed(names: Iterable[str], alias: str | None = None) -> sql.Composed:

@@ -7,6 +7,7 @@ https://www.ecb.europa.eu/stats/policy_and_exchange_rates/euro_reference_exchang
 """
 
 import datetime as dt
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -74,6 +75,7 @@ class UsdRate:
     is_provisional: bool = False
 
 
+@functools.lru_cache(maxsize=1024)
 def canonical_currency(text: str) -> str | None:
     """The ISO 4217 code that `text` writes, None if it writes none.
 

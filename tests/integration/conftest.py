@@ -1,6 +1,9 @@
-"""Fixtures of several integration tests: the test's own database opened, and the bundled catalogue."""
+"""Fixtures of several integration tests: the test's own database opened, the bundled catalogue, comics markets."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +11,9 @@ from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog
 from resources.database import Database
 from resources.settings import Settings
+from tests.comics_market import Market, open_market
+
+RATE_DAYS = ("2026-10-01", "2026-10-02", "2026-10-05", "2026-10-30")
 
 
 @pytest.fixture
@@ -21,3 +27,30 @@ def database(settings: Settings) -> Iterator[Database]:
 def catalog(settings: Settings) -> Catalog:
     """The tables of the bundled systems."""
     return load_catalog(system_folders(settings))
+
+
+@pytest.fixture
+def market(database_url: str, object_store_url: str) -> Iterator[Market]:
+    """The comics system on the test's own database, with a few exchange rates."""
+    opened = open_market(database_url, object_store_url)
+    opened.set_rates(*RATE_DAYS)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def markets(
+    clone: Callable[[], AbstractContextManager[str]], tmp_path: Path
+) -> Iterator[Callable[[str], Market]]:
+    """Makes markets, each on a database of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> Market:
+            folder = tmp_path / name
+            folder.mkdir()
+            made = open_market(stack.enter_context(clone()), folder.as_uri())
+            stack.callback(made.close)
+            made.set_rates(*RATE_DAYS)
+            return made
+
+        yield make

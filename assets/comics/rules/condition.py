@@ -93,16 +93,19 @@ def parse_condition(text: str | None, title: str | None = None) -> Condition:
     Pure and total: any text gives a Condition, whose grade is a point of the scale or None.
     """
     stated = _from_text(clean(text)) if text else Condition(reason=EMPTY)
-    if not title:
+    is_silent = stated.reason in (EMPTY, NO_GRADE, UNCLEAR, SLAB_WITHOUT_GRADE)
+    is_raw = stated.is_firm and stated.grader is None
+    title = clean(title) if title and (is_silent or is_raw) else None
+    if not title or (is_raw and not _GRADER_NEAR.search(title)):
         return stated
-    titled = _from_title(clean(title))
-    if stated.reason in (EMPTY, NO_GRADE, UNCLEAR, SLAB_WITHOUT_GRADE):
+    titled = _from_title(title)
+    if is_silent:
         says_more = titled.grade is not None or (stated.reason == EMPTY and titled.reason != NO_GRADE)
         return titled if says_more else _with_grader(stated, titled)
-    if stated.is_firm and stated.grader is None and titled.grader is not None and titled.is_firm:
-        is_same = titled.grade == stated.grade
-        return stated._replace(grader=titled.grader) if is_same else Condition(reason=CONFLICTING)
-    return stated
+    if titled.grader is None or not titled.is_firm:
+        return stated
+    is_same = titled.grade == stated.grade
+    return stated._replace(grader=titled.grader) if is_same else Condition(reason=CONFLICTING)
 
 
 def strip_grades(title: str) -> str:

@@ -49,7 +49,7 @@ def clean(text: str) -> str:
     Case and other punctuation stay. Idempotent but for texts that hide an entity in an entity.
     """
     if text.isascii() and "&" not in text and text.isprintable():
-        return _SPACES.sub(" ", text[:MAX_CHARACTERS]).strip()
+        return " ".join(text[:MAX_CHARACTERS].split())
     text = html.unescape(text[: 2 * MAX_CHARACTERS])
     text = _FRACTION.sub(" ", text[:MAX_CHARACTERS]).translate(_TABLE)
     text = unicodedata.normalize("NFKC", text).translate(_TABLE)

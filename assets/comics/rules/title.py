@@ -108,7 +108,12 @@ def parse_title(text: str | None) -> Title:
         title = _NOISE.sub(" ", title)
     if may_hold(title, ("app",)):
         title = _FIRST_APPEARANCE.sub(" ", title)
-    title = " ".join(strip_grades(" ".join(title.split())).split())
+    return _read(" ".join(strip_grades(" ".join(title.split())).split()))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _read(title: str) -> Title:
+    """What a title without its grades says: the copies of a comic differ in these, the rest of their titles repeats."""
     lot = find_lot(title)
     if lot is not None:
         return _lot_title(lot)

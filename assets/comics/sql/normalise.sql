@@ -41,8 +41,11 @@ ON CONFLICT (comic_id) DO UPDATE
 
 -- name: fx_facts
 -- What changes whenever a rate is added or changed: how many there are, when the newest came, a sum over all times.
-SELECT count(*), coalesce(max(loaded_us), 0), coalesce(sum(loaded_us % 1000000007), 0)::bigint
-FROM (SELECT (extract(epoch FROM loaded_at) * 1000000)::bigint AS loaded_us FROM reference.fx_rates) AS rate
+-- A load gives all of its rates one time, so that few times are left to reckon with.
+SELECT coalesce(sum(rates), 0)::bigint, coalesce(max(loaded_us), 0),
+       coalesce(sum(loaded_us % 1000000007 * rates), 0)::bigint
+FROM (SELECT (extract(epoch FROM loaded_at) * 1000000)::bigint AS loaded_us, count(*) AS rates
+      FROM reference.fx_rates GROUP BY loaded_at) AS load
 
 -- name: sale_days_with_newer_rates
 -- Days of sale that a rate loaded since then may serve: its own day and those after it that fall back on it. An hour is

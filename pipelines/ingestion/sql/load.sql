@@ -6,10 +6,21 @@
 SELECT pg_advisory_xact_lock(hashtextextended('longbox.feed', %(feed_id)s))
 
 -- name: feed_id
--- The number of a feed, made when first seen. Relies on the unique key (system, feed).
-INSERT INTO longbox.feeds (system, feed) VALUES (%(system)s, %(feed)s)
-ON CONFLICT (system, feed) DO UPDATE SET feed = excluded.feed
-RETURNING feed_id
+-- The number of a feed, made when first seen; writes nothing, and waits for no disk, when it is known. Relies on the
+-- unique key (system, feed).
+WITH known AS (SELECT feed_id FROM longbox.feeds WHERE (system, feed) = (%(system)s, %(feed)s)),
+made AS (
+  INSERT INTO longbox.feeds (system, feed) SELECT %(system)s, %(feed)s WHERE NOT EXISTS (SELECT FROM known)
+  ON CONFLICT (system, feed) DO UPDATE SET feed = excluded.feed
+  RETURNING feed_id
+)
+SELECT feed_id FROM known UNION ALL SELECT feed_id FROM made
+
+-- name: days_with_accounts
+-- Of %(days)s, those of which anything is kept: a file, or a row put aside.
+SELECT landing_day FROM longbox.loads WHERE feed_id = %(feed_id)s AND landing_day = ANY (%(days)s)
+UNION
+SELECT landing_day FROM longbox.quarantine WHERE feed_id = %(feed_id)s AND landing_day = ANY (%(days)s)
 
 -- name: loads_of_day
 -- Everything known of a landing day's files, newest first: a file that was read and did not change is not read again.

@@ -44,8 +44,8 @@ CREATE TEMP TABLE batch_changed (key_hash uuid NOT NULL, event_on date NOT NULL,
                                  is_same boolean NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_gone (key_hash uuid NOT NULL, event_on date NOT NULL) ON COMMIT DROP
 
--- name: copy_landed
-COPY batch_landed (key_hash, content_hash) FROM STDIN
+-- name: add_landed
+INSERT INTO batch_landed (key_hash, content_hash) SELECT unnest(%(keys)s::uuid[]), unnest(%(contents)s::uuid[])
 
 -- name: copy_rows
 COPY batch_rows ({columns}) FROM STDIN
