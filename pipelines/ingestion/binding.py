@@ -19,8 +19,20 @@ import pyarrow.compute as pc
 
 from pipelines.catalog.model import Feed, Rule, Table
 from pipelines.catalog.shape import ColumnShape, TableShape
-from pipelines.ingestion.bulk import Bulk, bulk_converter, ruled, where
-from pipelines.ingestion.columns import NULL, TEXT, Column, Rows, hashed, joined, labelled, repeated, texts
+from pipelines.ingestion.bulk import Bulk, bulk_converter, ruled
+from pipelines.ingestion.columns import (
+    NULL,
+    TEXT,
+    Column,
+    Row,
+    Rows,
+    hashed,
+    joined,
+    labelled,
+    repeated,
+    texts,
+    where,
+)  # fmt: skip
 from pipelines.ingestion.csv_records import Record
 from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
 from pipelines.ingestion.times import ColumnFormat
@@ -175,9 +187,10 @@ class RowMaker:
         )
         found += [pc.utf8_slice_codeunits(found[source], 0, 10) for source in self._derived]
         days = self._event_days(found, size, faults)
-        made = [hashed(keys), hashed(contents), days, revisions, joined(found, "\t")]
-        made.append(pyarrow.repeat(pyarrow.scalar(False), size))
-        return Rows(pyarrow.Table.from_arrays(made, schema=Rows.SCHEMA)), faults
+        fields = pyarrow.StructArray.from_arrays(found, names=self.columns)
+        nobody = pyarrow.repeat(pyarrow.scalar(False), size)
+        made = [hashed(keys), hashed(contents), days, revisions, fields, nobody]
+        return Rows(pyarrow.table(made, names=Row._fields)), faults
 
     def _event_days(self, found: Sequence[Column], size: int, faults: Faults) -> Column:
         if self._time is None:

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.compute as pc
 
 from pipelines.catalog.model import Rule
-from pipelines.ingestion.columns import TEXT, Column, text_of, texts
+from pipelines.ingestion.columns import TEXT, Column, text_of, texts, where
 from pipelines.ingestion.times import ColumnFormat
 
 Bulk = Callable[[Column], Column]
@@ -42,13 +42,6 @@ def bulk_converter(type_name: str, column: ColumnFormat) -> Bulk | None:
     if type_name == "timestamp with time zone" and column.format is None:
         return _moments
     return None
-
-
-def where(holds: Column, column: Column) -> Column:
-    """The column's values where `holds`, NULL elsewhere."""
-    if holds.null_count == 0 and pc.all(holds).as_py():
-        return column
-    return pc.if_else(holds, column, pyarrow.scalar(None, TEXT))
 
 
 def _plain(column: Column) -> Column:

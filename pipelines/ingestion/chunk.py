@@ -2,14 +2,15 @@
 
 import datetime as dt
 import functools
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.compute as pc
 
-from pipelines.ingestion.columns import Column, Rows, copy_text, flat, joined
+from pipelines.ingestion.columns import Column, Rows, copy_text, flat
 
 STAGED = (
     "ordinal", "last_ordinal", "line", "key_hash", "content_hash", "event_on", "revision", "is_repeated",
@@ -44,15 +45,16 @@ class Chunk:
         ordinals: Sequence[int] | Column,
         lines: Sequence[int] | Column,
         rows: Rows,
-        faults: Container[int],
+        faults: Collection[int],
     ) -> None:
         """Take rows in, each with its place, save those whose positions are among `faults`."""
         table = rows.table
         for name, numbers in (("line", lines), ("ordinal", ordinals)):
             table = table.add_column(0, name, pyarrow.array(numbers, pyarrow.int64()))
         if faults:
-            sound = [position for position in range(len(rows)) if position not in faults]
-            table = table.take(pyarrow.array(sound, pyarrow.int64()))
+            is_sound = np.ones(len(rows), np.bool_)
+            is_sound[list(faults)] = False
+            table = table.filter(pyarrow.array(is_sound))
         self.taken += table.num_rows
         self._parts.append(table)
 
@@ -61,12 +63,9 @@ class Chunk:
         """The rows as a table with the columns `STAGED`, in the order of their ordinals, each content once."""
         table = pyarrow.concat_tables(self._parts).combine_chunks()
         self._parts = []
-        if pc.count_distinct(table["key_hash"]).as_py() == table.num_rows:
-            nobody = pyarrow.repeat(pyarrow.scalar(False), table.num_rows)
-            table = table.append_column("last_ordinal", table["ordinal"]).append_column("is_repeated", nobody)
-        else:
-            table = _each_content_once(table)
-        return table.select(STAGED)
+        keys = pc.value_counts(flat(table["key_hash"]))
+        repeated = keys.field("values").filter(pc.greater(keys.field("counts"), 1))
+        return _each_content_once(table, repeated).select(STAGED)
 
     @property
     def duplicates(self) -> int:
@@ -84,19 +83,28 @@ class Chunk:
         return set(map(dt.date.fromisoformat, pc.unique(days).to_pylist()))
 
 
-def _each_content_once(table: Any) -> Any:
-    """The first row of each content, with the last ordinal of its repetitions; versions of one key are marked."""
-    pair = joined([flat(table["key_hash"]), flat(table["content_hash"])], "")
-    groups = pyarrow.table(
-        {"pair": pair, "position": pyarrow.arange(0, table.num_rows), "ordinal": table["ordinal"]}
-    ).group_by("pair", use_threads=False)
-    kept = groups.aggregate([("position", "min"), ("ordinal", "max")]).sort_by("position_min")
-    table = table.take(kept["position_min"]).append_column("last_ordinal", kept["ordinal_max"])
-    counts = pc.value_counts(flat(table["key_hash"]))
-    versions = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    return table.append_column("is_repeated", pc.is_in(table["key_hash"], value_set=versions))
+def _each_content_once(table: Any, repeated: Column) -> Any:
+    """The first row of each content, with the last ordinal of its repetitions; versions of one key are marked.
+
+    `repeated` are the keys of more than one row: few, as a rule, and no others are looked at.
+    """
+    places = pc.indices_nonzero(pc.is_in(table["key_hash"], value_set=repeated))
+    some = table.select(["key_hash", "content_hash", "ordinal"]).take(places).append_column("place", places)
+    contents = some.group_by(["key_hash", "content_hash"], use_threads=False)
+    kept = contents.aggregate([("place", "min"), ("ordinal", "max")])
+    versions = pc.value_counts(flat(kept["key_hash"]))
+    versions = versions.field("values").filter(pc.greater(versions.field("counts"), 1))
+    last_ordinals = flat(table["ordinal"]).to_numpy().copy()
+    last_ordinals[kept["place_min"].to_numpy()] = kept["ordinal_max"].to_numpy()
+    is_kept = np.ones(table.num_rows, np.bool_)
+    is_kept[places.to_numpy()] = False
+    is_kept[kept["place_min"].to_numpy()] = True
+    table = table.append_column("last_ordinal", pyarrow.array(last_ordinals))
+    table = table.append_column("is_repeated", pc.is_in(table["key_hash"], value_set=versions))
+    return table if is_kept.all() else table.filter(pyarrow.array(is_kept))
 
 
 def staged_text(rows: Any) -> bytes:
     """Rows of a chunk in COPY's text format of the staging table."""
-    return copy_text([rows[name] for name in STAGED])
+    *identity, fields = STAGED
+    return copy_text([*(rows[name] for name in identity), *flat(rows[fields]).flatten()])

@@ -6,7 +6,7 @@ go of the GIL, so that parsing goes on while PostgreSQL works. https://arrow.apa
 
 import array
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, overload
 
@@ -20,7 +20,7 @@ _HASH_BYTES = 16
 
 
 class Row(NamedTuple):
-    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields.
+    """One record ready for COPY: its identity, its event day, its place among versions, its escaped fields by column.
 
     A tombstone says that the record is deleted; it is a version without a row in the table.
     """
@@ -29,25 +29,23 @@ class Row(NamedTuple):
     content_hash: str
     event_on: str
     revision: str
-    fields: str
+    fields: Mapping[str, str | None]
     is_tombstone: bool = False
 
 
 class Rows(Sequence[Row]):
     """Rows as columns: `table` has one column for each field of `Row`."""
 
-    SCHEMA = pyarrow.schema(
-        [(name, TEXT) for name in Row._fields[:-1]] + [(Row._fields[-1], pyarrow.bool_())]
-    )
-
     def __init__(self, table: Any) -> None:
         self.table = table
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> "Rows":
-        """Rows that were made one by one."""
-        columns = list(zip(*rows, strict=True)) or [()] * len(Row._fields)
-        return cls(pyarrow.Table.from_arrays([*map(list, columns)], schema=cls.SCHEMA))
+        """Rows (at least one) that were made one by one."""
+        *identity, fields, marks = map(list, zip(*rows, strict=True))
+        kind = pyarrow.struct([(name, TEXT) for name in fields[0]])
+        made = [*map(texts, identity), pyarrow.array(fields, kind), pyarrow.array(marks, pyarrow.bool_())]
+        return cls(pyarrow.table(made, names=Row._fields))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -73,6 +71,13 @@ def texts(values: Iterable[str | None]) -> Column:
 def repeated(value: str, size: int) -> Column:
     """A column that has one text in every row."""
     return pyarrow.repeat(pyarrow.scalar(value, TEXT), size)
+
+
+def where(holds: Column, column: Column) -> Column:
+    """The column's values where `holds`, NULL elsewhere."""
+    if holds.null_count == 0 and pc.all(holds).as_py():
+        return column
+    return pc.if_else(holds, column, pyarrow.scalar(None, TEXT))
 
 
 def joined(columns: Sequence[Column | str], separator: str) -> Column:

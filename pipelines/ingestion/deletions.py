@@ -85,7 +85,7 @@ class MarkedRowMaker:
             fault = BadValue(
                 "missing_value", f"a deletion needs more: {self._gone.detail}", self._gone.remedy
             )
-            empty = Row("", "", "", NULL, "", is_tombstone=True)
+            empty = Row("", "", "", NULL, dict.fromkeys(self.columns), is_tombstone=True)
             return Rows.of([empty] * len(lines)), {i: FaultyColumn("", fault) for i in range(len(lines))}
         rows, faults = self._gone.rows_of_columns(columns, lines)
         return Rows.of(
@@ -94,12 +94,8 @@ class MarkedRowMaker:
 
     def _tombstone(self, row: Row, content_hash: Any) -> Row:
         assert isinstance(self._gone, RowMaker), "it made the row"
-        given = dict(zip(self._gone.columns, row.fields.split("\t"), strict=True))
-        return row._replace(
-            content_hash=content_hash.as_py(),
-            fields="\t".join(given.get(name, NULL) for name in self.columns),
-            is_tombstone=True,
-        )
+        fields = {name: row.fields.get(name) for name in self.columns}
+        return row._replace(content_hash=content_hash.as_py(), fields=fields, is_tombstone=True)
 
 
 AnyRowMaker = RowMaker | MarkedRowMaker

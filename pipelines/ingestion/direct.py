@@ -12,16 +12,19 @@ import itertools
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
+import numpy as np
 import psycopg
 import pyarrow
 import pyarrow.compute as pc
 from psycopg import sql
 
+from pipelines.ingestion import binary
 from pipelines.ingestion.columns import NULL, Column, copy_lines, flat, text_of, texts
 from pipelines.ingestion.periods import Periods, Target
 from pipelines.ingestion.registry import Entries, Registry
+from pipelines.ingestion.values import escape
 from resources.database import Connection
 from resources.sql import Queries
 
@@ -29,12 +32,16 @@ QUERIES = Queries.of("pipelines.ingestion")
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
 
 
-class Texts(NamedTuple):
-    """Rows in COPY's formats: the table's lines with the rows they are of, in the table's order; registry entries."""
+class Copies(NamedTuple):
+    """Rows as COPY takes them: the table's lines in its order, with their places in the chunk; registry entries.
+
+    `form` is COPY's format of `lines`.
+    """
 
     places: Any
     periods: Any
     lines: Column
+    form: Literal["binary", "text"]
     entries: Entries
 
 
@@ -49,13 +56,15 @@ class DirectCopy:
         self._connection = connection
         self._target, self._periods = target, periods
         self._names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        shapes = [target.shape.column(name) for name in columns]
+        self._encoders = [binary.encoder(shape.base_type_name, shape.enum_labels) for shape in shapes]
         self._registry = Registry(connection, parameters)
-        self._day, self._load_id = parameters["landing_day"].isoformat(), str(parameters["load_id"])
+        self._day, self._load_id = parameters["landing_day"], parameters["load_id"]
         # An empty field of a NOT NULL column means its default; COPY has to be told the text.
         needed = {
-            index: column.default
-            for index, column in enumerate(map(target.shape.column, columns))
-            if column.default is not None and not column.is_nullable
+            index: shape.default
+            for index, shape in enumerate(shapes)
+            if shape.default is not None and not shape.is_nullable
         }
         self._defaults = {index: text for index, text in needed.items() if _CONSTANT.match(text)}
         self._without_default = needed.keys() - self._defaults.keys()
@@ -63,14 +72,14 @@ class DirectCopy:
         self._expects_new = True
         self._read_defaults()
 
-    def prepare(self, rows: Any) -> "Texts | None":
-        """The texts of a chunk's rows for when they are new, which nothing has to be asked for.
+    def prepare(self, rows: Any) -> "Copies | None":
+        """What COPY takes of a chunk's rows when they are new, which nothing has to be asked for.
 
         None where that is not to be expected: most rows of the chunk before were none.
         """
-        return self._texts_of(rows) if self._expects_new else None
+        return self._copies_of(rows) if self._expects_new else None
 
-    def write(self, rows: Any, prepared: "Texts | None") -> tuple[int, Any]:
+    def write(self, rows: Any, prepared: "Copies | None") -> tuple[int, Any]:
         """Write the rows of a chunk that are new or known. Returns how many were new, and the rows that are neither.
 
         If the table refuses a new row, all new ones are among those returned.
@@ -87,11 +96,11 @@ class DirectCopy:
             return number, rows.filter(pc.invert(pc.or_(again, is_new)))
         return 0, rows.filter(pc.invert(again))
 
-    def _copy(self, rows: Any, is_new: Column, prepared: "Texts | None") -> bool:
+    def _copy(self, rows: Any, is_new: Column, prepared: "Copies | None") -> bool:
         """Copy new rows into the table and the registry; False if one is refused, nothing is copied then."""
         if prepared is None:
             rows = rows.filter(is_new)
-            prepared = self._texts_of(rows)
+            prepared = self._copies_of(rows)
         elif not pc.all(is_new).as_py():
             prepared = _only(prepared, flat(is_new).to_numpy(zero_copy_only=False))
         if prepared is None:
@@ -99,25 +108,28 @@ class DirectCopy:
         try:
             with self._connection.transaction():
                 self._copy_into_table(prepared)
-                self._registry.add(prepared.entries.text())
+                self._registry.add(prepared.entries)
         except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException):
             return False
         return True
 
-    def _copy_into_table(self, texts: Texts) -> None:
+    def _copy_into_table(self, copies: Copies) -> None:
         """One COPY into each table that takes some of the rows: the partitioned one, and partitions being filled."""
-        runs = pc.run_end_encode(texts.periods)
+        runs = pc.run_end_encode(copies.periods)
         starts = [dt.date.fromisoformat(period) for period in runs.values.to_pylist()]
         ends = zip(map(self._periods.home_of, starts), runs.run_ends.to_pylist(), strict=True)
         first = 0
         for home, of_home in itertools.groupby(ends, key=operator.itemgetter(0)):
             last = [end for _, end in of_home][-1]
-            statement = QUERIES.compose("copy_new_rows", table=home, columns=self._names)
+            statement = QUERIES.compose(
+                "copy_new_rows", table=home, columns=self._names, form=sql.SQL(copies.form)
+            )
             with self._connection.cursor().copy(statement) as copy:
-                copy.write(text_of(texts.lines.slice(first, last - first)))
+                lines = copies.lines.slice(first, last - first)
+                copy.write(binary.message(lines) if copies.form == "binary" else text_of(lines))
             first = last
 
-    def _texts_of(self, rows: Any) -> "Texts | None":
+    def _copies_of(self, rows: Any) -> "Copies | None":
         """None where the direct way is not open: a default that PostgreSQL has to make, a revision past 64 bits."""
         with contextlib.suppress(_NoDefaultError, pyarrow.ArrowInvalid):
             periods = self._period_of_each(rows)
@@ -125,8 +137,10 @@ class DirectCopy:
                 pyarrow.table({"period": periods, "key": rows["key_hash"]}),
                 sort_keys=[("period", "ascending"), ("key", "ascending")],
             )
-            return Texts(order.to_numpy(), periods.take(order), self._lines(rows.take(order)),
-                         self._registry.entries(rows))  # fmt: skip
+            lines, form = self._lines(rows)
+            return Copies(
+                order.to_numpy(), periods.take(order), lines.take(order), form, self._registry.entries(rows)
+            )
         return None
 
     def _period_of_each(self, rows: Any) -> Column:
@@ -138,54 +152,43 @@ class DirectCopy:
         ]
         return texts(starts).take(days.indices)
 
-    def _lines(self, rows: Any) -> Column:
-        """By partition, so that each takes its rows at once, and then by key, as an index on it would have them."""
-        fields = flat(rows["fields"])
-        if self._defaults or self._without_default:
-            fields = self._with_all_defaults(fields)
-        return copy_lines(
-            [fields, rows["key_hash"], rows["content_hash"], self._day, self._load_id, rows["line"]]
-        )
+    def _lines(self, rows: Any) -> tuple[Column, Literal["binary", "text"]]:
+        """In COPY's binary format where every value has one."""
+        fields = self._with_defaults(flat(rows["fields"]).flatten())
+        identity = [flat(rows[name]) for name in ("key_hash", "content_hash", "line")]
+        key_hashes, content_hashes, lines = identity
+        with contextlib.suppress(pyarrow.ArrowInvalid):
+            encoded = [encode(field) for encode, field in zip(self._encoders, fields, strict=True) if encode]
+            if len(encoded) == len(fields):
+                lineage = [binary.hashes(key_hashes), binary.hashes(content_hashes), binary.integers(">i8", lines),
+                           binary.day(self._day), np.array(self._load_id, ">i8")]  # fmt: skip
+                return binary.records([*lineage, *encoded], rows.num_rows), "binary"
+        return copy_lines([*identity, self._day.isoformat(), str(self._load_id), *fields]), "text"
 
-    def _with_all_defaults(self, fields: Column) -> Column:
-        lacking = pc.match_substring(fields, NULL)  # or a text that looks like it: then nothing changes
-        if not pc.any(lacking).as_py():
-            return fields
-        return pc.replace_with_mask(
-            fields, lacking, texts(map(self._with_defaults, fields.filter(lacking).to_pylist()))
-        )
-
-    def _with_defaults(self, fields: str) -> str:
-        values = fields.split("\t")
-        if any(values[index] == NULL for index in self._without_default):
+    def _with_defaults(self, fields: list[Column]) -> list[Column]:
+        if any(fields[index].null_count for index in self._without_default):
             raise _NoDefaultError
         for index, text in self._default_texts.items():
-            if values[index] == NULL:
-                values[index] = text
-        return "\t".join(values)
+            fields[index] = pc.fill_null(fields[index], text)
+        return fields
 
     def _read_defaults(self) -> None:
         """Ask PostgreSQL for the texts of the constant defaults; now, as nothing can be asked during a COPY."""
         for index, expression in self._defaults.items():
             query = sql.SQL("SELECT ({})::text").format(sql.SQL(expression))
             row = cast("tuple[object]", self._connection.execute(query).fetchone())
-            self._default_texts[index] = _escaped(str(row[0]))
+            self._default_texts[index] = escape(str(row[0]))
 
 
-def _only(texts: Texts, wanted: Any) -> Texts:
-    """The texts of the rows whose positions are true in `wanted`."""
-    mask = pyarrow.array(wanted[texts.places])
-    return Texts(
-        texts.places[wanted[texts.places]], texts.periods.filter(mask), texts.lines.filter(mask),
-        Entries([(places[wanted[places]], entries[wanted[places]]) for places, entries in texts.entries.parts]),
+def _only(copies: Copies, wanted: Any) -> Copies:
+    """What is of the rows whose positions are true in `wanted`."""
+    is_wanted = wanted[copies.places]
+    mask = pyarrow.array(is_wanted)
+    return Copies(
+        copies.places[is_wanted], copies.periods.filter(mask), copies.lines.filter(mask), copies.form,
+        copies.entries.only(wanted),
     )  # fmt: skip
 
 
 class _NoDefaultError(Exception):
     """A row leaves out a value whose default differs from row to row: PostgreSQL has to make it."""
-
-
-def _escaped(text: str) -> str:
-    for character, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(character, escape)
-    return text

@@ -5,7 +5,6 @@ of the server's time. https://www.postgresql.org/docs/18/sql-copy.html#SQL-COPY-
 """
 
 import contextlib
-import datetime as dt
 import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
@@ -16,18 +15,13 @@ import pyarrow
 import pyarrow.compute as pc
 from psycopg.abc import Buffer
 
-from pipelines.ingestion.columns import NULL, Column, flat, joined, text_of
+from pipelines.ingestion import binary
+from pipelines.ingestion.columns import NULL, Column, flat, joined, where
 from resources.database import Connection
 from resources.sql import Queries
 
 QUERIES = Queries.of("pipelines.ingestion")
 _UUID_OID, _BIGINT_OID = 2950, 20
-_EPOCH_DAYS = (dt.date(2000, 1, 1) - dt.date(1970, 1, 1)).days  # PostgreSQL counts days from 2000
-_SIGNATURE, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
-_FIELDS = {
-    "feed_id": ">i4", "key_hash": "V16", "content_hash": "V16", "event_on": ">i4", "revision": ">i8",
-    "landed_on": ">i4", "load_id": ">i8", "ordinal": ">i8",
-}  # fmt: skip
 
 
 class Known(NamedTuple):
@@ -38,13 +32,15 @@ class Known(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """Rows of a chunk as registry entries: for each part, positions in the chunk and binary COPY's records."""
+    """Rows of a chunk as records of COPY into the registry, in its order, with their places in the chunk."""
 
-    parts: list[tuple[Any, Any]]
+    places: Any
+    records: Column
 
-    def text(self) -> bytes:
-        """What COPY takes."""
-        return b"".join([_SIGNATURE, *(entries.tobytes() for _, entries in self.parts), _END])
+    def only(self, wanted: Any) -> "Entries":
+        """The entries of the rows whose places are true in `wanted`."""
+        is_wanted = wanted[self.places]
+        return Entries(self.places[is_wanted], self.records.filter(pyarrow.array(is_wanted)))
 
 
 class Registry:
@@ -79,23 +75,22 @@ class Registry:
     def entries(self, rows: Any) -> Entries:
         """The entries of new rows. Raises `pyarrow.ArrowInvalid` where a revision is no 64-bit number."""
         order = pc.sort_indices(flat(rows["key_hash"]))
-        places = order.to_numpy()
-        rows = rows.select(["key_hash", "content_hash", "event_on", "revision", "last_ordinal"]).take(order)
-        is_null = pc.equal(rows["revision"], NULL)
-        if not pc.any(is_null).as_py() or pc.all(is_null).as_py():
-            return Entries([(places, self._records(rows))])
-        lacking = is_null.to_numpy()
-        return Entries(
-            [
-                (places[~lacking], self._records(rows.filter(pc.invert(is_null)))),
-                (places[lacking], self._records(rows.filter(is_null))),
-            ]
-        )
+        names = ("key_hash", "content_hash", "event_on", "revision", "last_ordinal")
+        keys, contents, days, revisions, ordinals = (flat(rows[name].take(order)) for name in names)
+        has_revision = pc.not_equal(revisions, NULL)
+        columns = [
+            np.array(self._parameters["feed_id"], ">i4"),
+            binary.hashes(keys), binary.hashes(contents), binary.days(days),
+            binary.integers(">i8", where(has_revision, revisions)),
+            binary.day(self._parameters["landing_day"]), np.array(self._parameters["load_id"], ">i8"),
+            binary.integers(">i8", ordinals),
+        ]  # fmt: skip
+        return Entries(order.to_numpy(), binary.records(columns, rows.num_rows))
 
-    def add(self, entries: bytes) -> None:
+    def add(self, entries: Entries) -> None:
         """Enter new rows."""
         with self._connection.cursor().copy(QUERIES["copy_new_keys"]) as copy:
-            copy.write(entries)
+            copy.write(binary.message(entries.records))
 
     def land_again(self, rows: Any) -> None:
         """Note that rows landed again, each the only version of its record: the last landing counts."""
@@ -109,25 +104,6 @@ class Registry:
         with self._by_index():
             self._cursor.execute(QUERIES["land_known_again"], {**self._parameters, **arrays})
 
-    def _records(self, rows: Any) -> Any:
-        revisions = flat(rows["revision"])
-        lacks_revision = bool(len(revisions)) and revisions[0].as_py() == NULL
-        records = np.zeros(rows.num_rows, _record_type(lacks_revision))
-        records["fields"] = len(_FIELDS)
-        for name, kind in _FIELDS.items():
-            records[f"{name}_bytes"] = int(kind[-1]) if kind != "V16" else 16
-        days = flat(rows["event_on"]).cast(pyarrow.date32()).cast(pyarrow.int32()).to_numpy()
-        records["feed_id"], records["load_id"] = self._parameters["feed_id"], self._parameters["load_id"]
-        records["key_hash"], records["content_hash"] = _raw(rows["key_hash"]), _raw(rows["content_hash"])
-        records["event_on"] = days - _EPOCH_DAYS
-        records["landed_on"] = (self._parameters["landing_day"] - dt.date(2000, 1, 1)).days
-        records["ordinal"] = flat(rows["last_ordinal"]).to_numpy()
-        if lacks_revision:
-            records["revision_bytes"] = -1
-        else:
-            records["revision"] = revisions.cast(pyarrow.int64()).to_numpy()
-        return records
-
     @contextlib.contextmanager
     def _by_index(self) -> Iterator[None]:
         before = self._settings_before  # read first
@@ -139,16 +115,6 @@ class Registry:
     def _settings_before(self) -> object:
         row = self._connection.execute(QUERIES["plan_now"]).fetchone()
         return cast("tuple[object]", row)[0]
-
-
-@functools.cache
-def _record_type(lacks_revision: bool) -> Any:
-    parts: list[tuple[str, str]] = [("fields", ">i2")]
-    for name, kind in _FIELDS.items():
-        parts.append((f"{name}_bytes", ">i4"))
-        if not (lacks_revision and name == "revision"):
-            parts.append((name, kind))
-    return np.dtype(parts)
 
 
 class _Array(NamedTuple):
@@ -175,12 +141,7 @@ class _ArrayDumper(psycopg.adapt.Dumper):
 
 
 def _uuids(column: Column) -> _Array:
-    return _Array.of(_UUID_OID, _raw(column))
-
-
-def _raw(column: Column) -> Any:
-    """The 16 bytes of each of a column's hexadecimal hashes."""
-    return np.frombuffer(bytes.fromhex(str(text_of(column), "ascii")), "V16")
+    return _Array.of(_UUID_OID, binary.hashes(column))
 
 
 def _hex_of(data: bytes, width: int) -> Column:

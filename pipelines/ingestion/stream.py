@@ -1,8 +1,9 @@
-"""Records on their way to the table: gathered into batches and chunks, parsed while PostgreSQL works on the last chunk.
+"""Records on their way to the table: gathered into batches and chunks, made ready while PostgreSQL works on others.
 
-Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by two chunks, whatever the size of the file.
+Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by three chunks, whatever the size of the file.
 """
 
+import collections
 import contextlib
 import gc
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from pipelines.ingestion.writer import ChunkWriter
 
 CHUNK_ROWS = 20_000  # a round trip to PostgreSQL; small enough that an ordinary file keeps both sides busy
 BATCH_ROWS = 5_000  # converted together
+CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
 
 @dataclass
@@ -124,17 +126,29 @@ def _count_from(first: int, size: int) -> Column:
 
 
 def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
-    """Write chunks one after the other, each while the next is made of what was read (the driver leaves the GIL)."""
+    """Write chunks one after the other, each while the next is made ready and the one after it is read.
+
+    A thread for each: Arrow and the driver leave the GIL.
+    """
     counts = Counts()
-    with _collector_at_rest(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest") as worker:
-        pending: tuple[Chunk, Future[tuple[int, int]]] | None = None
-        for chunk in map(writer.prepare, chunks):
-            if pending is not None:
-                _count(counts, *pending)
-            pending = (chunk, worker.submit(writer.write, chunk))
-        if pending is not None:
-            _count(counts, *pending)
+    pending: collections.deque[tuple[Chunk, Future[tuple[int, int]]]] = collections.deque()
+    with _collector_at_rest(), _thread("ingest-prepare") as preparing, _thread("ingest-write") as writing:
+        for chunk in chunks:
+            ready = preparing.submit(writer.prepare, chunk)
+            pending.append((chunk, writing.submit(_write, writer, ready)))
+            if len(pending) == CHUNKS_AHEAD:
+                _count(counts, *pending.popleft())
+        while pending:
+            _count(counts, *pending.popleft())
     return counts
+
+
+def _thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+
+def _write(writer: ChunkWriter, ready: "Future[Chunk]") -> tuple[int, int]:
+    return writer.write(ready.result())
 
 
 @contextlib.contextmanager

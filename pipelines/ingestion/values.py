@@ -71,6 +71,11 @@ def escape(text: str) -> str:
     return _UNESCAPED.sub(lambda found: _ESCAPES[found[0]], text)
 
 
+def unescape(field: str) -> str:
+    """The text that `escape` made a field of."""
+    return _ESCAPED.sub(lambda found: _MEANT[found[1]], field)
+
+
 def _boolean(value: Value) -> str:
     word = str(value).strip().casefold()
     if word in _TRUE:
@@ -190,7 +195,7 @@ def _array(base: str, item: Converter, value: Value) -> str:
 
 
 def _quoted(escaped: str) -> str:
-    text = _ESCAPED.sub(lambda found: _MEANT[found[1]], escaped)
+    text = unescape(escaped)
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -17,16 +17,15 @@ from psycopg import sql
 
 from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.chunk import Chunk, Quarantined, staged_text
-from pipelines.ingestion.columns import NULL
 from pipelines.ingestion.direct import DirectCopy
 from pipelines.ingestion.periods import Periods, Target
+from pipelines.ingestion.values import unescape
 from resources.database import Connection
 from resources.errors import LongboxError
 from resources.sql import Queries, storable
 
 QUERIES = Queries.of("pipelines.ingestion")
 _COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
-_UNESCAPES = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
 class ChunkWriter:
@@ -191,12 +190,9 @@ class ChunkWriter:
             raw_text=self._as_json(fields),
         )
 
-    def _as_json(self, fields: str) -> str:
-        values = dict(zip(self._columns, fields.split("\t"), strict=True))
-        return json.dumps(
-            {name: _unescape(text) for name, text in values.items() if text != NULL},
-            ensure_ascii=False,
-        )
+    def _as_json(self, fields: dict[str, str | None]) -> str:
+        values = {name: unescape(text) for name, text in fields.items() if text is not None}
+        return json.dumps(values, ensure_ascii=False)
 
 
 def _values(shape: TableShape, columns: Sequence[str]) -> sql.Composed:
@@ -209,7 +205,3 @@ def _values(shape: TableShape, columns: Sequence[str]) -> sql.Composed:
             staged = sql.SQL("coalesce({}, {})").format(staged, sql.SQL(column.default))
         parts.append(staged)
     return sql.SQL(", ").join(parts)
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\[\\tnr]", lambda found: _UNESCAPES[found[0]], text)

@@ -14,7 +14,7 @@ def chunk_of(pairs, faults=(), part=5):
     for start in range(0, len(pairs), part):
         rows = Rows.of(
             [
-                Row(key, content, "2026-01-01", "1", key + content)
+                Row(key, content, "2026-01-01", "1", {"text": key + content})
                 for key, content in pairs[start : start + part]
             ]
         )

@@ -114,7 +114,7 @@ WHERE k.feed_id = %(feed_id)s AND k.key_hash = r.key_hash AND k.content_hash = r
        k.ordinal)
 
 -- name: copy_new_rows
-COPY {table} ({columns}, key_hash, content_hash, landing_day, load_id, line) FROM STDIN
+COPY {table} (key_hash, content_hash, line, landing_day, load_id, {columns}) FROM STDIN (FORMAT {form})
 
 -- name: copy_new_keys
 COPY longbox.record_keys (feed_id, key_hash, content_hash, event_on, revision, landed_on, load_id, ordinal)
