@@ -32,6 +32,7 @@ _SOCKET_PORT = 5432  # of the socket's name; nothing listens on TCP
 _POLL_SECONDS = 0.05
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0
 _SYNCFS_TELLS = (5, 8)  # the first Linux whose syncfs reports what could not be written
+_LEFT_OVER_STEPS = ((signal.SIGQUIT, 60.0), (signal.SIGKILL, 10.0))
 _STOP_STEPS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 30.0), (signal.SIGKILL, 10.0))
 # whatever the origin's configuration says, this server must not act for it
 _HARMLESS = {
@@ -203,15 +204,24 @@ def start_for_good(tools: PostgresTools, data: Path, log: Path, port: int) -> in
 
 
 def stop_left_over(data: Path) -> bool:
-    """End the server that a killed restore left on `data`. Returns whether there was one."""
-    with contextlib.suppress(OSError, ValueError, IndexError, psutil.Error):
-        pid = int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-        process = psutil.Process(pid)
-        if Path(process.cwd()) == data.resolve():
-            process.send_signal(signal.SIGQUIT)
-            process.wait(60.0)
-            return True
-    return False
+    """End the server that a killed restore left on `data`, also one that has not written its pid yet.
+
+    Returns whether there was one. All of its processes work in the data folder.
+    """
+    left = [process for process in psutil.process_iter() if _folder_of(process) == data.resolve()]
+    found = bool(left)
+    for number, seconds in _LEFT_OVER_STEPS:
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        _, left = psutil.wait_procs(left, seconds)
+    return found
+
+
+def _folder_of(process: psutil.Process) -> Path | None:
+    with contextlib.suppress(psutil.Error, OSError):
+        return Path(process.cwd()) if process.name().startswith("postgres") else None
+    return None
 
 
 def _spawn(

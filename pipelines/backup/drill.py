@@ -77,6 +77,9 @@ class Moment:
         return f"{at} (the end of {self.backup_id})" if self.backup_id else at
 
 
+_TURNS, _TURN_SECONDS = 100, 0.1
+
+
 @dataclass(frozen=True)
 class Findings:
     """What one judge compared, and what differs."""
@@ -317,8 +320,14 @@ def scratch_folder(scratch: Path) -> Iterator[Path]:
 
 def _empty(scratch: Path) -> None:
     for left in scratch.iterdir():
-        stop_left_over(left / "data")
-        shutil.rmtree(left, ignore_errors=True)
+        for _ in range(
+            _TURNS
+        ):  # a server that was being started when its drill was killed writes there once more
+            stop_left_over(left / "data")
+            shutil.rmtree(left, ignore_errors=True)
+            if not left.exists():
+                break
+            time.sleep(_TURN_SECONDS)
 
 
 def _connector(url: str) -> Connect:

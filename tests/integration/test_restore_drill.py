@@ -1,6 +1,8 @@
 """Drills on a real cluster: what they prove, and that they fail by name when anything is not as it was."""
 
 import dataclasses
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -177,6 +179,20 @@ def test_what_a_killed_drill_left_goes_at_the_next_start_and_two_never_meet(dril
         assert list(folder.iterdir()) == []
         with pytest.raises(DrillRunningError):
             drill.run(seed=1)
+
+
+def test_a_server_that_a_killed_drill_was_just_starting_is_ended(drill: Drill, tmp_path: Path) -> None:
+    left, program = drill.scratch / "restored" / "data", tmp_path / "postgres"
+    left.mkdir(parents=True)
+    program.symlink_to("/bin/sh")
+    writes = f"while :; do mkdir -p {left}; : > {left}/file; done"  # no postmaster.pid yet
+    with subprocess.Popen([program, "-c", writes], cwd=left) as server:
+        try:
+            with scratch_folder(drill.scratch) as folder:
+                assert list(folder.iterdir()) == []
+                assert server.wait(10) == -signal.SIGQUIT
+        finally:
+            server.kill()
 
 
 def test_a_drill_never_empties_a_folder_that_a_link_leads_to(drill: Drill, tmp_path: Path) -> None:
