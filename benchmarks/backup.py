@@ -255,6 +255,7 @@ def measure(bench: harness.Bench, gigabytes: float, repeats: int, steps: int, ca
         for wanted in sizes(gigabytes, steps):
             harness.note(f"growing the cluster to {wanted:.2f} GB")
             size = backup_data.grow(url, int(wanted * 1e9))
+            os.sync()  # or the first turn waits until the disk has what growing wrote
             found, _ = full_and_restore(place, size, repeats)
             rows += found
         if "s3" in cases:
