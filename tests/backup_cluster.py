@@ -25,8 +25,7 @@ from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener, recovery_lock
-from pipelines.backup.slot import end_of_records
-from pipelines.backup.wal import Covered, WalArchive, segment_name
+from pipelines.backup.wal import Covered, WalArchive, end_of_records, segment_name
 from pipelines.migration import migrate
 from resources.database import Database
 from resources.keys import RecoveryKeys, ServerKeys, make_keys

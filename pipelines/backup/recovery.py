@@ -20,8 +20,14 @@ import psycopg
 from pipelines.backup.errors import RestoreFailedError
 from pipelines.backup.model import BackupRecord, format_lsn
 from pipelines.backup.sealed import Opener
-from pipelines.backup.slot import end_of_records
-from pipelines.backup.wal import Inventory, WalArchive, parse_history, segment_name, segment_number
+from pipelines.backup.wal import (
+    Inventory,
+    WalArchive,
+    end_of_records,
+    parse_history,
+    segment_name,
+    segment_number,
+)
 from resources.errors import LongboxError
 from resources.postgres_tools import PostgresTools
 from resources.restored_server import RestoredServer, RestoredServerError, sync_method

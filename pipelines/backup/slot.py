@@ -14,14 +14,13 @@ from typing import Self, cast
 import psycopg
 
 from pipelines.backup.errors import BackupRefusedError, ReceiverRunningError
+from pipelines.backup.wal import end_of_records
 from resources.database import Connection, Database
 from resources.errors import DatabaseBusyError, DatabaseUnavailableError
 from resources.sql import Queries
 
 SLOT = "longbox_wal"
 _SQL = Queries.of("pipelines.backup")
-_PAGE_BYTES = 8192
-_PAGE_HEADERS = (24, 40)  # of a page, and of the first page of a segment
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,3 @@ class SlotSession:
             raise DatabaseUnavailableError(
                 f"PostgreSQL did not answer ({' '.join(str(error).split())}); it is tried again"
             ) from error
-
-
-def end_of_records(insert_lsn: int) -> int:
-    """Where the last record ends: on a fresh page the insert position is beyond a header that is not yet written."""
-    return insert_lsn - insert_lsn % _PAGE_BYTES if insert_lsn % _PAGE_BYTES in _PAGE_HEADERS else insert_lsn

@@ -19,6 +19,8 @@ from pipelines.backup.sealed import Lock, Opener, Sealer
 
 SEGMENT_BYTES = 16 << 20
 _LISTINGS = 3
+_PAGE_BYTES = 8192
+_PAGE_HEADERS = (24, 40)  # of a page, and of the first page of a segment
 
 
 @dataclass(frozen=True)
@@ -354,3 +356,8 @@ def segment_name(timeline: int, number: int, segment_bytes: int) -> str:
 def segment_number(name: str, segment_bytes: int) -> int:
     """The inverse of `segment_name`, without the timeline."""
     return int(name[8:16], 16) * ((1 << 32) // segment_bytes) + int(name[16:24], 16)
+
+
+def end_of_records(insert_lsn: int) -> int:
+    """Where the last record ends: on a fresh page the insert position is beyond a header that is not yet written."""
+    return insert_lsn - insert_lsn % _PAGE_BYTES if insert_lsn % _PAGE_BYTES in _PAGE_HEADERS else insert_lsn

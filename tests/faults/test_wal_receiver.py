@@ -444,12 +444,17 @@ def test_what_an_earlier_receiver_had_on_disk_does_not_count_for_the_next(backup
     completes(backups, settings)
 
 
+def as_login(cluster: Cluster, user: str) -> str:
+    """The cluster's URL for a user whose password is `kept`."""
+    parts = urlsplit(cluster.url)
+    return urlunsplit(parts._replace(netloc=f"{user}:kept@{parts.hostname}:{parts.port}"))
+
+
 def test_a_login_that_may_not_see_how_far_the_receiver_is_is_told(backups: Backups, tmp_path: Path):
     cluster = backups.cluster
     cluster.run("CREATE ROLE blind LOGIN REPLICATION PASSWORD 'kept'")
     try:
-        parts = urlsplit(cluster.url)
-        url = urlunsplit(parts._replace(netloc=f"blind:kept@{parts.hostname}:{parts.port}"))
+        url = as_login(cluster, "blind")
         with (
             SlotSession(Database(url, role=None)) as session,
             pytest.raises(BackupRefusedError, match="pg_monitor"),
@@ -463,8 +468,7 @@ def test_a_login_that_may_replicate_and_is_no_superuser_is_enough(backups: Backu
     cluster = backups.cluster
     cluster.run("CREATE ROLE keeper LOGIN REPLICATION PASSWORD 'kept' IN ROLE pg_monitor")
     try:
-        parts = urlsplit(cluster.url)
-        url = urlunsplit(parts._replace(netloc=f"keeper:kept@{parts.hostname}:{parts.port}"))
+        url = as_login(cluster, "keeper")
         settings = settings_of(backups, tmp_path, LONGBOX_BACKUP_POSTGRES_URL=url)
         with receiving(settings, backups) as run:
             wait_covered(backups)
