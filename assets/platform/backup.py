@@ -5,7 +5,7 @@ is the Markdown of `platform/restore_drill`. https://docs.dagster.io/guides/buil
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -35,7 +35,10 @@ def backup_definitions(settings: Settings) -> dg.Definitions:
     """The assets, their checks and jobs; `platform/backup_copy` where the settings name copy stores."""
     has_copies = bool(settings.backup_copy_stores)
     backups = [_backup(FULL, "full"), _backup(INCREMENTAL, "incremental"), _verification()]
-    assets = [*backups, _drill(), _disaster_drill(), _failover_drill()]
+    disaster = "The newest moment from each store and the keys alone: restored, compared, measured."
+    failover = "The newest moment restored into a server that takes the platform's writes."
+    rare = [_rare_drill(DISASTER, disaster, _disaster), _rare_drill(FAILOVER, failover, _failover)]
+    assets = [*backups, _drill(), *rare]
     if has_copies:
         assets.append(_copy())
     copies = (COPY,) if has_copies else ()
@@ -204,50 +207,32 @@ def _drill() -> dg.AssetsDefinition:
     return restore_drill
 
 
-def _disaster_drill() -> dg.AssetsDefinition:
-    @dg.asset(
-        key=DISASTER,
-        description="The newest moment from each store and the keys alone: restored, compared, measured.",
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds=KINDS,
-        pool=UPKEEP,
-    )
+def _rare_drill(
+    key: dg.AssetKey, description: str, drilled: Callable[[Settings, Database, str], dict[str, Any]]
+) -> dg.AssetsDefinition:
+    @dg.asset(key=key, description=description, group_name=GROUP, owners=OWNERS, kinds=KINDS, pool=UPKEEP)
     @retry_passing_faults
-    def disaster_drill(
+    def rare_drill(
         context: dg.AssetExecutionContext,
         settings: dg.ResourceParam[Settings],
         database: dg.ResourceParam[Database],
     ) -> dg.MaterializeResult[None]:
-        from pipelines.backup.routine import run_disaster_drill
+        return dg.MaterializeResult(metadata=drilled(settings, database, context.run.run_id))
 
-        results = run_disaster_drill(settings, database, run_id=context.run.run_id)
-        return dg.MaterializeResult(metadata={"stores": len(results), **_measured(results)})
-
-    return disaster_drill
+    return rare_drill
 
 
-def _failover_drill() -> dg.AssetsDefinition:
-    @dg.asset(
-        key=FAILOVER,
-        description="The newest moment restored into a server that takes the platform's writes.",
-        group_name=GROUP,
-        owners=OWNERS,
-        kinds=KINDS,
-        pool=UPKEEP,
-    )
-    @retry_passing_faults
-    def failover_drill(
-        context: dg.AssetExecutionContext,
-        settings: dg.ResourceParam[Settings],
-        database: dg.ResourceParam[Database],
-    ) -> dg.MaterializeResult[None]:
-        from pipelines.backup.routine import run_failover_drill
+def _disaster(settings: Settings, database: Database, run_id: str) -> dict[str, Any]:
+    from pipelines.backup.routine import run_disaster_drill
 
-        result = run_failover_drill(settings, database, run_id=context.run.run_id)
-        return dg.MaterializeResult(metadata=_measured([result]))
+    results = run_disaster_drill(settings, database, run_id=run_id)
+    return {"stores": len(results), **_measured(results)}
 
-    return failover_drill
+
+def _failover(settings: Settings, database: Database, run_id: str) -> dict[str, Any]:
+    from pipelines.backup.routine import run_failover_drill
+
+    return _measured([run_failover_drill(settings, database, run_id=run_id)])
 
 
 def _measured(results: "Sequence[DrillResult]") -> dict[str, Any]:
