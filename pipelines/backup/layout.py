@@ -95,10 +95,8 @@ def drill(at: dt.datetime) -> str:
 
 
 def moment_of(name: str) -> dt.datetime:
-    """The moment in the name of a record, a witness or a drill's result; of a record the end of its second."""
-    folder, _, rest = name.partition("/")
-    if folder == CATALOGUE:
-        return began_at(rest) + dt.timedelta(seconds=1)
+    """The moment in the name of a witness or of a drill's result."""
+    rest = name.partition("/")[2]
     return dt.datetime.strptime(rest, "%Y%m%dT%H%M%S.%fZ.json").replace(tzinfo=dt.UTC)
 
 

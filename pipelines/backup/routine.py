@@ -87,6 +87,7 @@ def make_backup(
                 "backup_id": made.backup_id,
                 "kind": made.kind,
                 "parent_id": made.parent_id,
+                "started_at": made.started_at.isoformat(),
                 "stored_bytes": made.stored_bytes,
             }
             if engine.name != NAME:  # others' backups are not objects of our store
@@ -161,12 +162,13 @@ def _ledgered(database: Database, source: BackupSource, ledger: Ledger) -> dict[
     if not kept:
         return {}
     with database.session() as connection:
-        found = truth.named_objects(connection, ledger.relation, source.repository.store.url)
+        found = truth.named_objects(
+            connection, ledger.relation, source.repository.store.url, kept[0].started_at
+        )
     return {
         name: digest
         for name, digest in found.items()
-        if layout.moment_of(name) >= kept[0].started_at
-        and (source.name == NAME or not name.startswith(f"{layout.CATALOGUE}/"))
+        if source.name == NAME or not name.startswith(f"{layout.CATALOGUE}/")
     }
 
 

@@ -149,16 +149,15 @@ def named_witnesses(connection: Connection, relation: str) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in rows}
 
 
-def named_objects(connection: Connection, relation: str, store: str) -> dict[str, str]:
-    """What the ledger knows to be in a store, with digests where it has them, else an empty text."""
-    asked = {"relation": relation, "store": store}
+def named_objects(connection: Connection, relation: str, store: str, since: dt.datetime) -> dict[str, str]:
+    """What the ledger knows to have come into a store since a moment, with digests or an empty text."""
+    asked = {"relation": relation, "store": store, "since": since}
     drills = connection.execute(_SQL["ledgered_drills"], {"relation": relation}).fetchall()
     backups = connection.execute(_SQL["ledgered_backups"], asked).fetchall()
-    return (
-        named_witnesses(connection, relation)
-        | {str(name): str(digest) for name, digest in drills}
-        | {layout.record(str(backup_id)): "" for (backup_id,) in backups}
-    )
+    results = named_witnesses(connection, relation) | {str(name): str(digest) for name, digest in drills}
+    return {name: digest for name, digest in results.items() if layout.moment_of(name) >= since} | {
+        layout.record(str(backup_id)): "" for (backup_id,) in backups
+    }
 
 
 def read_witnesses(repository: Repository) -> tuple[list[Truth], dict[str, str]]:

@@ -38,6 +38,7 @@ from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, shi
 from tests.conftest import with_database
 
 NAME = "longbox_damaged"
+BEGINNING = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 ACTS = ("flip", "truncate", "delete", "swap")
 KEY_FILES = ("server.json", "recovery.json")
 WHOLE_RESTORES = 4  # at least; one in 25 of a long storm
@@ -137,7 +138,7 @@ def build(backups: Backups, copy: ObjectStore, folder: Path, url: str) -> Range:
         Drill(database, repository, backups.opener, backups.scratch / "drill", ledger).run(seed=1)
         record_truth(database, repository, ledger)
         with database.session() as connection:
-            named = named_objects(connection, ledger.relation, repository.store.url)
+            named = named_objects(connection, ledger.relation, repository.store.url, BEGINNING)
     ship_wal(backups)
     # as the receiver does; a shorter one still is an older version of the open segment
     superseded = WalArchive(repository).inventory().superseded

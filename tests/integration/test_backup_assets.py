@@ -18,6 +18,7 @@ from assets.platform.backup import backup_definitions
 from pipelines.backup import expiry, layout, routine, setup
 from pipelines.backup.drill import DrillResult
 from pipelines.backup.errors import BackupRunningError
+from pipelines.backup.ledger import Ledger
 from pipelines.backup.slot import SLOT, SlotSession
 from pipelines.backup.slot_guard import give_slot_up
 from resources.database import Database
@@ -185,6 +186,20 @@ def test_what_the_ledger_names_and_the_store_lost_is_named_by_reading_back(setti
         for name in repository.all_names("catalogue"):
             repository.only(repository.store).delete(name)
         assert not routine.read_back_all(settings, database)[0].is_sound
+
+
+def test_a_backup_that_went_into_the_store_used_before_is_not_asked_of_this_one(settings: Settings) -> None:
+    with Database(settings.postgres_url) as database:
+        first = routine.make_backup(settings, database, "full", warn=lambda _: None).record
+        ledger = Ledger(database, routine.open_own(settings, database).system_identifier)
+        prefix, instant = first.backup_id[:-4], dt.timedelta(microseconds=1)
+        assert first.backup_id not in (f"{prefix}0old", f"{prefix}0new")
+        # both began in the second of the oldest backup that is here
+        for backup_id, began_at in ((f"{prefix}0old", -instant), (f"{prefix}0new", instant)):
+            proof = {"backup_id": backup_id, "started_at": (first.started_at + began_at).isoformat()}
+            ledger.write("backup", "asked for", proof)
+        report = routine.read_back_all(settings, database)[0]
+    assert [fault.name for fault in report.faults] == [layout.record(f"{prefix}0new")]
 
 
 def result_name(result: DrillResult) -> str:

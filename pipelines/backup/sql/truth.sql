@@ -28,12 +28,15 @@ SELECT proof ->> 'result', coalesce(proof ->> 'blake2b', '') FROM longbox.ledger
 WHERE act = 'restore drill' AND relation = %(relation)s;
 
 -- name: ledgered_backups
--- Every backup of the default engine that was made and did not expire in the store %(store)s.
-SELECT proof ->> 'backup_id' FROM longbox.ledger
-WHERE act = 'backup' AND relation = %(relation)s AND NOT proof ? 'engine'
-EXCEPT
-SELECT proof ->> 'backup_id' FROM longbox.ledger
-WHERE act = 'expire backup' AND relation = %(relation)s AND proof ->> 'store' = %(store)s;
+-- Every backup of the default engine that began at %(since)s or later and did not expire in the store %(store)s.
+SELECT made.proof ->> 'backup_id' FROM longbox.ledger AS made
+WHERE made.act = 'backup' AND made.relation = %(relation)s AND NOT made.proof ? 'engine'
+  AND coalesce((made.proof ->> 'started_at')::timestamptz, made.occurred_at) >= %(since)s
+  AND NOT EXISTS (
+    SELECT FROM longbox.ledger AS gone
+    WHERE gone.act = 'expire backup' AND gone.relation = %(relation)s AND gone.proof ->> 'store' = %(store)s
+      AND gone.proof ->> 'backup_id' = made.proof ->> 'backup_id'
+  );
 
 -- name: truth_clock
 -- The server's clock, which cluster it is, and the database.
