@@ -19,6 +19,7 @@ from resources.object_store import ObjectStore
 from resources.s3_admin import S3Administration
 from tests.backup_cluster import Backups, ship_wal
 from tests.http_proxy import http_proxy_for
+from tests.s3_server import new_bucket_name
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def locked_url(s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -
     with http_proxy_for(s3_endpoint) as proxy:
         proxy.header_for = named
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        url = s3_url.replace("s3://", "s3://lockable-")
+        url = f"s3://{new_bucket_name('lockable')}/data"
         S3Administration.from_url(url).ensure_bucket(is_lockable=True)
         yield url
 
