@@ -29,6 +29,7 @@ class S3Server:
     endpoint: str
     access_key: str = "testing"
     secret_key: str = "testing"
+    is_moto: bool = True
 
     @classmethod
     def named(cls, environ: Mapping[str, str]) -> "S3Server | None":
@@ -38,7 +39,7 @@ class S3Server:
             return None
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         assert all(map(environ.get, names)), f"LONGBOX_TEST_S3_ENDPOINT needs {' and '.join(names)}"
-        return cls(endpoint.rstrip("/"), *(environ[name] for name in names))
+        return cls(endpoint.rstrip("/"), *(environ[name] for name in names), is_moto=False)
 
     @property
     def environment(self) -> dict[str, str]:
