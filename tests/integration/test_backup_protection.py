@@ -14,7 +14,7 @@ from pipelines.backup.protection import protect, protections
 from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository
 from pipelines.monitoring.diagnosis import check_protection
-from resources.errors import UserError
+from resources.errors import ObjectStoreError, UserError
 from resources.object_store import ObjectStore
 from resources.s3_admin import S3Administration
 from tests.backup_cluster import Backups, ship_wal
@@ -84,6 +84,18 @@ def test_the_command_shows_and_sets_protection(
         protect(locked_url, 0)
     with pytest.raises(UserError, match="not S3"):
         protect("file:///srv/backups", 7)
+
+
+def test_a_server_without_versioning_or_object_lock_is_told_apart_from_a_refusal(
+    s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As `rclone serve s3` answers."""
+    with http_proxy_for(s3_endpoint) as proxy:
+        proxy.answer = lambda method, path, number: 501 if method == "PUT" and "?" in path else None
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(ObjectStoreError, match=r"cannot turn versioning on: .*Object Lock"):
+            protect(s3_url, 30)
+        assert next(iter(protections([s3_url]))).text == "versioning off, no Object Lock"
 
 
 def test_what_an_intruder_overwrote_and_deleted_is_brought_back_from_a_locked_bucket(
