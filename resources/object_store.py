@@ -28,7 +28,7 @@ from resources.errors import (
 )
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import RetryConfig, S3Config
 
 SCHEMES = ("file", "s3", "gs", "az")
 RETRY_SECONDS = datetime.timedelta(seconds=60)
@@ -231,9 +231,10 @@ def _open_s3(
         client_options={"allow_http": True},  # a store on loopback or in a private network speaks plain HTTP
         retry_config=retry,
     )
+    checksum: S3Config = {} if "AWS_CHECKSUM_ALGORITHM" in os.environ else {"checksum_algorithm": "CRC64NVME"}
     for_sealed = from_url(
         url,
-        config={"checksum_algorithm": "CRC64NVME", "unsigned_payload": True},
+        config={**checksum, "unsigned_payload": True},
         client_options={"allow_http": True, "timeout": _SEALED_SECONDS},
         retry_config=retry,
     )

@@ -53,6 +53,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what asks the S3 server, by its fixtures or by its parameter."""
+    for item in items:
+        variant = item.callspec.id if hasattr(item, "callspec") else ""
+        if "s3_server" in item.fixturenames or "s3" in variant.split("-"):
+            item.add_marker("s3")
+
+
 class _ByFile(LoadFileScheduling):
     """A file stays with one worker, and so do all of tests/acceptance: each worker would start its stack anew."""
 
