@@ -35,6 +35,10 @@ RETRY_SECONDS = datetime.timedelta(seconds=60)
 _SEALED_SECONDS = datetime.timedelta(seconds=120)  # two parts of 32 MiB at once need 4.5 Mbit/s then
 _CHUNK_BYTES = 1 << 20
 _S3_REASON = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+_REMEDIES = {
+    "NoSuchBucket": "; make the bucket, or correct the URL",
+    "KeyTooLongError": "; give it a shorter name",
+}
 _NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
 
@@ -214,8 +218,7 @@ class ObjectStore:
         message = f"the object store {self.url} could not {act} {path!r}: {_reason(error)}"
         is_passing = isinstance(error, GenericError)
         remedy = "; try again, and check that the store can be reached" if is_passing else ""
-        if "NoSuchBucket" in message:
-            remedy = "; make the bucket, or correct the URL"
+        remedy = next((said for code, said in _REMEDIES.items() if f"{code}: " in message), remedy)
         return (ObjectStoreUnavailableError if is_passing else ObjectStoreError)(message + remedy)
 
 
