@@ -180,7 +180,7 @@ class ObjectStore:
         """
         store = self._for_sealed if is_sealed else self._store
         # in memory it is one request: an upload in several would leave its parts, unseen, when it is killed
-        use_multipart = None if isinstance(data, Path) else False
+        use_multipart = None if isinstance(data, Path) or self._folder is not None else False
         try:
             obstore.put(store, path, data, use_multipart=use_multipart)
         except (BaseError, FileNotFoundError) as error:
