@@ -53,6 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make `-m s3` known."""
+    config.addinivalue_line("markers", "s3: asks the S3 server, moto or that of LONGBOX_TEST_S3_ENDPOINT")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Mark what asks the S3 server, by its fixtures or by its parameter."""
