@@ -6,6 +6,10 @@
 -- One writer of a derived table at a time, across processes; goes with the transaction. Parameter: relation.
 SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
 
+-- name: share_relation
+-- The same lock for those who do not write what it names as a whole: they have it together, and keep its one writer away.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('longbox write ' || %(relation)s, 0))
+
 -- name: feed_id
 SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = %(feed)s
 
@@ -110,7 +114,7 @@ WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
 
 -- name: touch_groups
 -- Remember which groups of which days the landing day changed, by the rows as they were and as they will be. Whoever
--- recomputes them deletes what it has taken in.
+-- recomputes them deletes what it has taken in. In order: two parts that note the same group wait for each other there.
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
 SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), row.{time}
 FROM (
@@ -124,6 +128,7 @@ FROM (
       ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ) AS row
 WHERE num_nulls({groups}) = 0
+ORDER BY 3, 4
 ON CONFLICT DO NOTHING
 
 -- name: delete_gone
