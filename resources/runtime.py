@@ -1,4 +1,4 @@
-"""Python's own machinery where the work of a stage asks for it: calls on threads, the cyclic collector at rest.
+"""Python's own machinery where the work of a stage asks for it: threads, the cyclic collector, imports left out.
 
 Threads are for waiting: PostgreSQL works on several connections at once while the driver leaves the GIL.
 https://docs.python.org/3/library/concurrent.futures.html
@@ -6,12 +6,15 @@ https://docs.python.org/3/library/concurrent.futures.html
 
 import contextlib
 import gc
+import importlib.abc
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Done = TypeVar("Done")
+_arrow_lock = threading.Lock()
 
 
 def at_once(calls: Sequence[Callable[[], Done]], stop: threading.Event | None = None) -> list[Done]:
@@ -42,3 +45,33 @@ def collector_at_rest() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def arrow_without_pandas() -> None:
+    """Let Arrow find that there is no pandas, which it would import with the first Python value that it is given.
+
+    That takes half a second of work and 40 MB, for nothing. Where pandas is needed after all (`to_pandas`), Arrow
+    imports it then. Does nothing in a process that has imported pandas already.
+    https://github.com/apache/arrow/blob/main/python/pyarrow/pandas-shim.pxi
+    """
+    import pyarrow
+
+    with _arrow_lock:
+        if "pandas" in sys.modules:
+            return
+        sys.meta_path.insert(0, _NO_PANDAS)
+        try:
+            pyarrow.scalar("")
+        finally:
+            sys.meta_path.remove(_NO_PANDAS)
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    """Refuses one import."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not wanted here", name=name)
+
+
+_NO_PANDAS = _NoPandas()

@@ -43,6 +43,7 @@ from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
+from resources.runtime import arrow_without_pandas
 from resources.sql import storable
 
 
@@ -132,6 +133,7 @@ class Loader:
             "catalogue_version": self.feed.version, "object_e_tag": info.e_tag, "object_bytes": info.size_bytes,
             "content_bytes": None, "landed_rows": 0, "original_load_id": None, "header": None, "report": "{}",
         }  # fmt: skip
+        arrow_without_pandas()
         try:
             content = fingerprint(decompressed(self.store.read(info.path)))
             account |= {

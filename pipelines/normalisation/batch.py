@@ -90,6 +90,8 @@ class BatchWriter:
             "fresh_content": _listed(content, "fresh"),
             "groups": _listed(rules.groups),
             "fresh_groups": _listed(rules.groups, "fresh"),
+            "kept_groups": _listed(rules.groups, "kept"),
+            "timed_groups": _listed((time, *rules.groups)),
             "reads": _listed(rules.reads, "raw"),
             "placed": _placed(system.tables[feed.table].time),
             "assignments": _assignments(columns, rules.later_stages, {"key_hash", time}),
@@ -173,9 +175,8 @@ class BatchWriter:
         stretch = {"within": within(self._time, days, self._unit, "kept")}
         self._execute(connection, "find_changed", stretch)
         gone = self._execute(connection, "find_gone", stretch).rowcount
-        touched = 0
         if self.rules.groups:
-            touched = self._execute(connection, "touch_groups", stretch, landing_day=landing_day).rowcount
+            self._execute(connection, "find_touched", stretch)
         deleted = self._execute(connection, "delete_gone", stretch).rowcount if gone else 0
         written = self._write(connection, stretch)
         self._execute(connection, "clear_rejections")
@@ -188,6 +189,9 @@ class BatchWriter:
                 f"{superseded} superseded + {rejected} rejected + {removed} deleted; nothing of this batch was kept. "
                 "The registry longbox.record_keys lacks some of them: load the day again, then run this again"
             )
+        touched = 0
+        if self.rules.groups:
+            touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
         return BatchCounts(
             raw, removed, superseded, rejected, normalised, records, written, deleted, touched, absent
         )
