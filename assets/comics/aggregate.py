@@ -34,7 +34,7 @@ TARGET = "comics.pricing_data_aggregated"
 SOURCE_ASSET = "comics/pricing_data_normalized"
 ASSET = "comics/pricing_data_aggregated"
 BATCH_DAYS = 50_000
-PARTS_FROM = 4_000
+PARTS_FROM = 4_000  # fewer windows are computed before a second connection has brought anything
 LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
 # Those of a line do not read each other, those of the second read market_prices.
 VIEWS = (

@@ -36,7 +36,7 @@ from resources.runtime import at_once, collector_at_rest
 __all__ = ["DayFailure", "NormalisedDay", "Normaliser", "Reconciliation", "Replay", "normalise_days"]
 
 BATCH_ROWS = 20_000
-PARTS_FROM = 4_000
+PARTS_FROM = 4_000  # fewer are done before a second connection has brought anything
 _PERIOD_ATTEMPTS = 3
 
 
@@ -66,8 +66,8 @@ class Normaliser:
     def normalise_day(self, landing_day: dt.date) -> NormalisedDay:
         """Normalise the winning version of every record that the landing day touched. Idempotent.
 
-        One transaction a batch, each of which accounts for its raw versions before it commits, and notes the groups
-        it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two runs at once take turns.
+        One transaction a batch, or a part of a large one, each of which accounts for its raw versions before it
+        commits, and notes the groups it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two runs at once take turns.
         """
         writer = self._writer()
         if writer is None:

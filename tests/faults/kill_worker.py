@@ -75,7 +75,7 @@ def run_pricing(database_url: str, store_url: str, days: Sequence[str]) -> None:
 
     wanted = [dt.date.fromisoformat(day) for day in days]
     with contextlib.closing(open_market(database_url, store_url)) as market:
-        normaliser = dataclasses.replace(market.normaliser, batch_rows=25, parts_from=0)
+        normaliser = dataclasses.replace(market.normaliser, batch_rows=50, parts_from=0)
         for day in wanted:
             match_comics(normaliser, day)
             normaliser.normalise_day(day)
@@ -106,7 +106,7 @@ def work(place: Place, days: Sequence[str]) -> None:
         for system, feed in ((market.system, market.feed), (shop.system, shop.feed)):
             loader = Loader(market.database, market.owner, market.store, system, feed, **SMALL)
             _raise_failures(load_days(loader, wanted))
-        normaliser = dataclasses.replace(market.normaliser, batch_rows=SMALL["chunk_rows"], parts_from=0)
+        normaliser = dataclasses.replace(market.normaliser, batch_rows=2 * SMALL["chunk_rows"], parts_from=0)
         for day in wanted:
             match_comics(normaliser, day)
         _raise_failures(normalise_days(normaliser, wanted))
