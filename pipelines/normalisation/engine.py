@@ -67,7 +67,8 @@ class Normaliser:
         """Normalise the winning version of every record that the landing day touched. Idempotent.
 
         One transaction a batch, or a part of a large one, each of which accounts for its raw versions before it
-        commits, and notes the groups it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two runs at once take turns.
+        commits, and notes the groups it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two
+        runs at once take turns.
         """
         writer = self._writer()
         if writer is None:
