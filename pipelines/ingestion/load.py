@@ -38,7 +38,7 @@ from pipelines.ingestion.schema_changes import (
     report_of,
     retyped_columns,
 )
-from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
+from pipelines.ingestion.stream import CHUNK_ROWS, LARGE_BYTES, SMALL_CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import ObjectMissingError
@@ -213,7 +213,7 @@ class Loader:
             file_name=account["file_name"], run_id=self.run_id,
             fills_new_partitions=content.size_bytes >= self.bulk_bytes,
         )  # fmt: skip
-        counts = write_all(writer, collect(maker, records, _chain(first, stream), self.chunk_rows))
+        counts = write_all(writer, collect(maker, records, _chain(first, stream), self._chunk_rows(content)))
         hashed.expect(content)
         writer.close()
         if isinstance(records, JsonRecords):
@@ -237,6 +237,11 @@ class Loader:
             account["file_name"], "loaded", counts.landed, counts.loaded, counts.duplicate, counts.quarantined,
             unknown_columns=unknown, bytes_read=account["object_bytes"], schema_changes=tuple(changes),
         )  # fmt: skip
+
+    def _chunk_rows(self, content: Content) -> int:
+        """Few chunks leave PostgreSQL and this process to wait for each other: a day's file gets smaller ones."""
+        is_large = content.size_bytes >= LARGE_BYTES
+        return self.chunk_rows if is_large else min(self.chunk_rows, SMALL_CHUNK_ROWS)
 
     def _earlier_schemas(self, connection: Connection, target: Target, day: dt.date) -> list[FileSchema]:
         if day not in self._schemas:

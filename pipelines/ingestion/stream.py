@@ -21,7 +21,9 @@ from pipelines.ingestion.formats import Records
 from pipelines.ingestion.writer import ChunkWriter
 from resources.runtime import collector_at_rest
 
-CHUNK_ROWS = 20_000  # a round trip to PostgreSQL; small enough that an ordinary file keeps both sides busy
+CHUNK_ROWS = 20_000  # a round trip to PostgreSQL
+SMALL_CHUNK_ROWS = 5_000  # of a file that has too few of these to keep both sides busy
+LARGE_BYTES = 10_000_000  # from which on a file has enough of the larger ones
 BATCH_ROWS = 5_000  # converted together
 CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
