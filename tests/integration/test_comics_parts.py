@@ -19,6 +19,7 @@ from tests.comics_market import day, sale
 DAY, LATER = "2026-10-30", "2026-10-31"
 IN_PARTS = {"parts_from": 0, "batch_days": 7}
 SMALL_PARTS = {"parts_from": 0, "batch_rows": 30}
+MADE_WHOLE: dict[str, tuple] = {}  # the same for every test of this module
 
 
 def sales_of_many(count=240, price=0):
@@ -58,8 +59,10 @@ def in_parts(market):
 @pytest.fixture
 def truth(markets):
     """What aggregating the same days in one part makes, and its account."""
-    whole = landed(markets("whole"))
-    return whole.aggregate(DAY, LATER).counts(), whole.digest()
+    if "aggregated" not in MADE_WHOLE:
+        whole = landed(markets("whole"))
+        MADE_WHOLE["aggregated"] = whole.aggregate(DAY, LATER).counts(), whole.digest()
+    return MADE_WHOLE["aggregated"]
 
 
 def test_in_parts_the_tables_and_the_account_are_those_of_one(market, truth):
@@ -208,9 +211,11 @@ def counts_of(results):
 @pytest.fixture
 def normalised(markets):
     """What normalising the same days whole makes, what it notes for aggregation, and its account."""
-    whole = loaded(markets("normalised"))
-    counts = counts_of(normalise_days(whole.normaliser, [day(DAY), day(LATER)]))
-    return whole.digest(), pending(whole), counts
+    if "normalised" not in MADE_WHOLE:
+        whole = loaded(markets("normalised"))
+        counts = counts_of(normalise_days(whole.normaliser, [day(DAY), day(LATER)]))
+        MADE_WHOLE["normalised"] = whole.digest(), pending(whole), counts
+    return MADE_WHOLE["normalised"]
 
 
 def test_normalising_in_parts_makes_the_rows_and_the_account_of_normalising_whole(market, normalised):
