@@ -111,11 +111,11 @@ def test_a_part_waits_for_its_own_lock_alone(market, truth):
     with market.database.connection() as holder, ThreadPoolExecutor(1) as pool:
         first.lock(holder, SOURCE, TARGET)
         run = pool.submit(in_parts, market)
-        assert wait_until(lambda: pending(market)[second.number] == 0 or None, seconds=60)
+        assert wait_until(lambda: pending(market)[second.number] == 0 or None, seconds=180)
         assert pending(market)[first.number] > 20
         assert not run.done()
         holder.commit()
-        run.result(timeout=60)
+        run.result(timeout=180)
     assert market.digest() == truth[1]
 
 
@@ -125,10 +125,10 @@ def test_no_part_begins_while_the_sales_are_being_normalised_and_the_reverse(mar
     with market.database.connection() as writer, ThreadPoolExecutor(1) as pool:
         lock_relation(writer, SOURCE)
         run = pool.submit(in_parts, market)
-        assert wait_until(lambda: waiting_locks(market) == len(all_parts()) or None, seconds=60)
+        assert wait_until(lambda: waiting_locks(market) == len(all_parts()) or None, seconds=180)
         assert pending(market) == before
         writer.commit()
-        run.result(timeout=60)
+        run.result(timeout=180)
     assert market.digest() == truth[1]
     with market.database.connection() as reader, market.database.connection() as writer:
         all_parts()[1].lock(reader, SOURCE, TARGET)
