@@ -35,7 +35,7 @@ _STARTUP = {
 }
 _SESSION = {
     "default_transaction_isolation": "read committed", "array_nulls": "on", "bytea_output": "hex",
-    "extra_float_digits": "1", "transform_null_equals": "off",
+    "extra_float_digits": "1", "transform_null_equals": "off", "quote_all_identifiers": "off",
 }  # fmt: skip
 
 

@@ -45,5 +45,9 @@ class ObjectStoreUnavailableError(RetryableError):
     """The object store did not answer or failed in a passing way."""
 
 
+class ObjectForbiddenError(ObjectStoreError):
+    """An object is there, and the store may not hand it to us."""
+
+
 class ObjectMissingError(ObjectStoreError):
     """An object that was expected is not (or no longer) in the store."""

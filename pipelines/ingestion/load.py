@@ -41,7 +41,7 @@ from pipelines.ingestion.schema_changes import (
 from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
-from resources.errors import ObjectMissingError
+from resources.errors import ObjectForbiddenError, ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import storable
 
@@ -101,7 +101,7 @@ class Loader:
             seen = _unchanged(earlier.get(name, []), info, self.feed.version)
             try:
                 files.append(seen or self._load_file(target, info, name, landing_day))
-            except (ObjectMissingError, FileChangedError) as error:
+            except (ObjectMissingError, ObjectForbiddenError, FileChangedError) as error:
                 vanished.append(str(error))
         return self._close_day(target, landing_day, files, vanished)
 
