@@ -27,12 +27,10 @@ APP_ROLE = "longbox_app"
 OWNER_ROLE = "longbox_owner"
 READER_ROLE = "longbox_reader"
 
-# What a statement means must not depend on PGCLIENTENCODING, nor on what ALTER ROLE or ALTER DATABASE say: texts would be
-# stored in another encoding than they were sent in, and a lock taken after the snapshot would protect nothing.
-_STARTUP = {
-    "client_encoding": "UTF8",
-    "options": "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c standard_conforming_strings=on",
-}
+# What a statement means must not depend on PGCLIENTENCODING, nor on what ALTER ROLE or ALTER DATABASE say: texts would
+# be stored in another encoding than they were sent in, and a lock taken after the snapshot would protect nothing.
+_ENCODING = "UTF8"
+_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c standard_conforming_strings=on"
 _SESSION = {
     "default_transaction_isolation": "read committed", "array_nulls": "on", "bytea_output": "hex",
     "extra_float_digits": "1", "transform_null_equals": "off", "quote_all_identifiers": "off",
@@ -108,7 +106,8 @@ class Database:
                 autocommit=True,
                 application_name=self._application_name,
                 connect_timeout=max(2, int(self._connect_timeout_seconds)),
-                **_STARTUP,
+                client_encoding=_ENCODING,
+                options=_OPTIONS,
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(
@@ -147,7 +146,8 @@ class Database:
                     kwargs={
                         "application_name": self._application_name,
                         "connect_timeout": max(2, int(self._connect_timeout_seconds)),
-                        **_STARTUP,
+                        "client_encoding": _ENCODING,
+                        "options": _OPTIONS,
                     },
                 )
             return self._pool
@@ -169,7 +169,10 @@ class Database:
 
     def _settle(self, connection: Connection) -> None:
         """Give a new connection its role, and the settings that statements rely on; one round trip."""
-        wanted = [sql.SQL("SET SESSION {} = {}").format(sql.Identifier(name), value) for name, value in _SESSION.items()]
+        wanted = [
+            sql.SQL("SET SESSION {} = {}").format(sql.Identifier(name), value)
+            for name, value in _SESSION.items()
+        ]
         if self.role is not None:
             wanted.append(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
         connection.execute(sql.SQL("; ").join(wanted))

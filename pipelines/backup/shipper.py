@@ -144,7 +144,9 @@ class Shipper:
         if is_due:
             self._clear_outbox()
             self._cover(sample)
-        elif segments:  # a segment says until when it leads; what is said of all must not lag behind, it would seem stale
+        elif (
+            segments
+        ):  # a segment says until when it leads; what is said of all must not lag behind, it would seem stale
             self._cover(self._newest_held)
         return Shipped(segments, partials, self.covered)
 

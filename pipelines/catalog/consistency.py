@@ -152,18 +152,7 @@ def _check_lifecycle(document: Document, path: YamlPath, table: Table) -> None:
 
 def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
     """Report columns that the feed's table does not have, and rules, derivations and formats that do not fit them."""
-    targets: dict[str, str] = {}
-    spellings: dict[str, str] = {}
-    for landed, column in feed.columns.items():
-        check_column(document, (*path, "columns", landed), column, types, feed.table)
-        if column in targets:
-            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
-            document.report((*path, "columns", landed), message, "map one landed column to it")
-        targets.setdefault(column, landed)
-        other = spellings.setdefault(landed.casefold(), landed)
-        if other != landed:
-            message = f"the landed names {other!r} and {landed!r} differ only in case"
-            document.report((*path, "columns", landed), message, "keep one: files are read whatever the case")
+    _check_landed_names(document, (*path, "columns"), feed, types)
     for name, columns in (("key", feed.key), ("require", feed.require)):
         for i, column in enumerate(columns):
             is_implied = name == "require" and not document.has((*path, name, i))
@@ -180,6 +169,22 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
     _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
     _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)
+
+
+def _check_landed_names(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    """Report landed names that lead to no column, or two of them to one, or that a file cannot tell apart."""
+    targets: dict[str, str] = {}
+    spellings: dict[str, str] = {}
+    for landed, column in feed.columns.items():
+        check_column(document, (*path, landed), column, types, feed.table)
+        if column in targets:
+            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
+            document.report((*path, landed), message, "map one landed column to it")
+        targets.setdefault(column, landed)
+        other = spellings.setdefault(landed.casefold(), landed)
+        if other != landed:
+            message = f"the landed names {other!r} and {landed!r} differ only in case"
+            document.report((*path, landed), message, "keep one: files are read whatever the case")
 
 
 def _check_may_be_missing(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:

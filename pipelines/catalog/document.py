@@ -162,7 +162,9 @@ class _Walk:
             value = self._loader.construct_object(node)
             if type(value) in (int, float) and not _PLAIN_NUMBER.fullmatch(node.value):
                 message = f"YAML reads {node.value} as the number {value}"
-                self._report_at(node, path, message, f"write that number plainly, or the text in quotes: \"{node.value}\"")
+                self._report_at(
+                    node, path, message, f'write that number plainly, or the text in quotes: "{node.value}"'
+                )
             # 1.10 is also a word that a list may have: its digits are kept
             return Decimal(node.value) if isinstance(value, float) and math.isfinite(value) else value
         except (ValueError, ArithmeticError) as error:  # 2024-13-01 has the form of a date

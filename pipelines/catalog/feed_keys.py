@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
 
 def hold_key(connection: Connection, feed: Feed, feed_id: int) -> None:
-    """Note key and table of a feed that has no record yet. Raises `FeedKeyChangedError` where it has some, of others."""
+    """Note key and table of a feed without records. Raises `FeedKeyChangedError` where it has some, of others."""
     connection.execute(
         _SQL["keep_identity"], {"feed_id": feed_id, "key": list(feed.key), "table": feed.table}
     )
@@ -45,7 +45,10 @@ def hold_key(connection: Connection, feed: Feed, feed_id: int) -> None:
 def kept_identities(connection: Connection, system: str) -> Mapping[str, Identity]:
     """Feed -> key and table of its records, of those that have records. Reads only."""
     rows = connection.execute(_SQL["kept_identities"], {"system": system}).fetchall()
-    return {feed: Identity(key, table) for feed, key, table in cast("list[tuple[str, Sequence[str], str | None]]", rows)}
+    return {
+        feed: Identity(key, table)
+        for feed, key, table in cast("list[tuple[str, Sequence[str], str | None]]", rows)
+    }
 
 
 def changes(feed: Feed, kept: Mapping[str, Identity]) -> Iterator[Change]:

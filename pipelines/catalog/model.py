@@ -50,7 +50,6 @@ class Rule(_Declared):
         names = ("greater_than", "at_least", "less_than", "at_most")
         return {name: bound for name in names if (bound := getattr(self, name)) is not None}
 
-
     @property
     def is_impossible(self) -> bool:
         """Whether no value lies within its limits, which are of one kind."""

@@ -289,7 +289,11 @@ class OddValue:
 def _json_text(value: Any) -> str:
     """A row as JSON from which it can be read again: numbers keep their digits, bytes are hexadecimal."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_json_text(str(key))}: {_json_text(item)}" for key, item in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{_json_text(str(key))}: {_json_text(item)}" for key, item in value.items())
+            + "}"
+        )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_json_text, value)) + "]"
     if isinstance(value, Decimal) and value.is_finite():
