@@ -114,8 +114,10 @@ def test_a_mark_of_deletion_is_the_same_as_a_number_of_any_form(shop):
 
 
 def test_a_file_of_which_no_column_is_known_loads_no_empty_rows(database_url, object_store_url, tmp_path):
-    text = "system: shop\nfeeds: {sales: {table: sales, starts_on: 2026-01-01}}\n"
+    text = (
+        "system: shop\nfeeds: {sales: {table: sales, starts_on: 2026-01-01}}\n"
         "tables: {sales: {columns: {a: text}}}\n"
+    )
     shop = open_shop(database_url, object_store_url, tmp_path, text)
     shop.land(DAY, "a.csv", "1,2\n3,4\n")
     load = shop.load(DAY)
