@@ -15,7 +15,12 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
+from resources.errors import (
+    DatabaseBusyError,
+    DatabaseLimitError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+)
 from resources.setting_values import without_secret
 
 # The pool warns at every attempt; what is wrong is told once, in the error that ends the waiting.
@@ -181,6 +186,13 @@ class Database:
 def _one_transaction(connection: Connection) -> Iterator[Connection]:
     try:
         yield connection
+    except psycopg.errors.ProgramLimitExceeded as error:
+        connection.rollback()
+        raise DatabaseLimitError(
+            f"PostgreSQL cannot hold it ({error}); nothing of it was kept, and trying again will not help: a text that "
+            "is part of an index, a key or an aggregate's `by` has at most some 2,700 bytes; put `max_length` under "
+            "`rules` of its feed, and correct the rows that are there"
+        ) from error
     except psycopg.OperationalError as error:
         if connection.broken or connection.closed:
             raise DatabaseUnavailableError(

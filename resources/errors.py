@@ -37,6 +37,10 @@ class CacheUnavailableError(RetryableError):
     """Redis did not answer; reads go on without it (promise 6)."""
 
 
+class DatabaseLimitError(LongboxError):
+    """PostgreSQL cannot hold what it was given, now or later."""
+
+
 class ObjectStoreError(LongboxError):
     """The object store refused or failed an operation for good."""
 

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.chunk import Chunk, Quarantined, staged_text
-from pipelines.ingestion.direct import DirectCopy
+from pipelines.ingestion.direct import REFUSALS, DirectCopy
 from pipelines.ingestion.periods import Periods, Target
 from pipelines.ingestion.values import unescape
 from resources.database import Connection
@@ -133,11 +133,7 @@ class ChunkWriter:
         try:
             with self._connection.transaction():
                 return self._insert_new(first, last, has_repeats, has_tombstones)
-        except (
-            psycopg.IntegrityError,
-            psycopg.DataError,
-            psycopg.errors.RaiseException,
-        ) as error:
+        except REFUSALS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name:
                 raise LongboxError(
                     f"table {self._target.schema}.{self._target.table} has no partition for a row "

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,10 +16,12 @@ import pytest
 from psycopg import sql
 
 from assets.checks import landing_gaps
+from pipelines.aggregation import AggregateJob, aggregate_days
 from pipelines.catalog.check import check_against_database
 from pipelines.catalog.feed_keys import FeedKeyChangedError
 from pipelines.ingestion import DayLoad, reconcile
 from pipelines.ingestion.quarantine import list_quarantine, replay
+from resources.errors import DatabaseLimitError
 from tests.comics_market import day
 from tests.shop import SHOP_YAML, Shop, csv_of, open_shop
 
@@ -163,6 +166,27 @@ def test_a_row_of_parquet_keeps_its_numbers_through_quarantine_and_one_odd_value
     shop.reload(STRANGE.replace(FORMATS, "time_zone: UTC").replace("greater_than: 0", "at_least: -1"))
     assert replay(shop.loader()).loaded == 1
     assert shop.rows("SELECT DISTINCT extra::text FROM shop.sales") == [('{"exact": 1.10}',)]
+
+
+@pytest.mark.parametrize("bulk_bytes", [1, 1 << 30])
+def test_a_text_that_no_index_can_hold_costs_its_row_and_tells_an_aggregate_what_to_do(shop, bulk_bytes):
+    with shop.owner.connection() as connection:
+        connection.execute("CREATE INDEX ON shop.sales (item)")
+    endless = random.Random(1).randbytes(20_000).hex()
+    shop.land(DAY, "a.jsonl", ndjson(sale(1), sale(2, item=endless), sale(3)))
+    assert account(shop.load(DAY, bulk_bytes=bulk_bytes)) == (3, 2, 0, 1)
+    (entry,) = list_quarantine(shop.database)
+    assert (entry.reason, entry.line) == ("refused_by_table", 2) and "index row" in entry.detail
+    sound(shop)
+    with shop.owner.connection() as connection:
+        connection.execute("DROP INDEX shop.sales_item_idx")
+    assert replay(shop.loader()).loaded == 1
+    by_item = shop.system.aggregates["sales_by_day"].model_copy(update={"by": ("item",)})
+    with shop.owner.connection() as connection:
+        connection.execute("DROP TABLE shop.sales_by_day")
+    shop.reload(STRANGE.replace("by: [shop, sold_on]", "by: [item]"))
+    with pytest.raises(DatabaseLimitError, match="put `max_length` under `rules`"):
+        aggregate_days(AggregateJob(shop.database, shop.system, by_item), [day(DAY)])
 
 
 def test_a_renamed_table_that_would_lack_the_records_is_refused_and_one_renamed_by_migration_is_not(shop):
