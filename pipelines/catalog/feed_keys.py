@@ -10,7 +10,7 @@ from resources.database import Connection
 from resources.errors import LongboxError
 from resources.sql import Queries
 
-_ANEW = "or load the feed anew under another name (how-to: bring your own table, change a key)"
+_ANEW = "or load the feed anew under another name (how-to: bring your own table)"
 _SQL = Queries.of("pipelines.catalog")
 
 

@@ -171,7 +171,8 @@ class Column(_Declared):
     not_null: StrictBool = False
     """Whether every row must have a value."""
     default: values.Default | None = None
-    """Value of rows that do not give one: a literal, or now() for a timestamptz."""
+    """Value of rows that do not give one: a literal, or now() for a timestamptz. Of landed rows: those of files without
+    the column, and, where it is `not_null`, those whose field is empty."""
     description: str = ""
     """What it means, in plain words."""
 
