@@ -193,6 +193,12 @@ def _one_transaction(connection: Connection) -> Iterator[Connection]:
             "is part of an index, a key or an aggregate's `by` has at most some 2,700 bytes; put `max_length` under "
             "`rules` of its feed, and correct the rows that are there"
         ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        connection.rollback()
+        raise DatabaseLimitError(
+            f"PostgreSQL takes no writes ({error}); if it is a replica, name the primary in LONGBOX_POSTGRES_URL, "
+            "else see default_transaction_read_only of the login and the database"
+        ) from error
     except psycopg.OperationalError as error:
         if connection.broken or connection.closed:
             raise DatabaseUnavailableError(

@@ -38,7 +38,7 @@ class CacheUnavailableError(RetryableError):
 
 
 class DatabaseLimitError(LongboxError):
-    """PostgreSQL cannot hold what it was given, now or later."""
+    """PostgreSQL cannot hold, or does not take, what it was given, now or later."""
 
 
 class ObjectStoreError(LongboxError):

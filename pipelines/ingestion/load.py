@@ -145,7 +145,8 @@ class Loader:
         except UnreadableFileError as fault:
             return self._quarantine_file(info, fault, account)
         except DatabaseLimitError:
-            if (account["content_bytes"] or 0) < self.bulk_bytes:
+            size = cast("int | None", account["content_bytes"])
+            if size is None or size < self.bulk_bytes:
                 raise
             # an index that is made at the end refuses the whole file; one that is there before refuses a row
             return replace(self, bulk_bytes=sys.maxsize)._load_file(target, info, name, landing_day)

@@ -21,9 +21,11 @@ from pipelines.catalog.check import check_against_database
 from pipelines.catalog.feed_keys import FeedKeyChangedError
 from pipelines.ingestion import DayLoad, reconcile
 from pipelines.ingestion.quarantine import list_quarantine, replay
-from resources.errors import DatabaseLimitError
+from pipelines.migration import migrate
+from resources.errors import DatabaseLimitError, UserError
 from tests.comics_market import day
-from tests.shop import SHOP_YAML, Shop, csv_of, open_shop
+from tests.conftest import with_database
+from tests.shop import SHOP_YAML, Shop, csv_of, make_shop, open_shop
 
 DAY, NEXT = "2026-10-30", "2026-10-31"
 # names that staging, the registry and SQL itself have too
@@ -275,3 +277,34 @@ def test_settings_of_a_database_and_an_encoding_of_the_shell_change_no_value(sho
     assert account(shop.load(NEXT)) == (3, 2, 1, 0)
     assert shop.rows(query) == before * 2 and before[0][0] == "Käse € 'q' \\n"
     sound(shop)
+
+
+def test_a_database_that_takes_no_writes_is_told_and_running_again_completes(
+    shop, database_url, postgres_admin
+):
+    database = sql.Identifier(urlsplit(database_url).path[1:])
+    shop.land(DAY, "a.jsonl", ndjson(sale(1)))
+    for setting in ("on", "off"):
+        statement = sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+        postgres_admin.execute(statement.format(database, sql.SQL(setting)))
+        shop.database.close()
+        shop.owner.close()
+        if setting == "on":
+            with pytest.raises(DatabaseLimitError, match="if it is a replica, name the primary"):
+                shop.load(DAY)
+    assert account(shop.load(DAY)) == (1, 1, 0, 0)
+    sound(shop)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_refused_before_anything_is_made(
+    postgres_admin, postgres_admin_url, tmp_path, encoding
+):
+    name = sql.Identifier(f"encoded_{encoding.lower()}")
+    statement = sql.SQL("CREATE DATABASE {} ENCODING {} LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0")
+    postgres_admin.execute(statement.format(name, sql.Literal(encoding)))
+    try:
+        with pytest.raises(UserError, match=f"is encoded in {encoding}, Longbox needs UTF8"):
+            migrate(with_database(postgres_admin_url, f"encoded_{encoding.lower()}"), [make_shop(tmp_path)])
+    finally:
+        postgres_admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
