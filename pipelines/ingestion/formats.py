@@ -23,6 +23,9 @@ from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
 _JSON = re.compile("\ufeff?\\s*(?:\\[\\s*)?\\{")  # how an object begins, or a list of some
 
 
+MAX_KNOWN = 1000  # sets of names, and unknown names, that are remembered
+
+
 class Records(Protocol):
     """Records of one file. `header` are its column names; `line` and `raw_text()` tell of the last record.
 
@@ -141,7 +144,7 @@ class JsonRecords:
                 last = item.keys()
                 found = names.find(last)
                 self.seen.update(found.seen)
-                if len(self.unknown) < 1000:
+                if len(self.unknown) < MAX_KNOWN:
                     self.unknown.update(found.unknown)
             yield [item.get(key) for key in found.keys] if found.fault is None else found.fault
 
@@ -161,9 +164,19 @@ class JsonNames:
     def __init__(self, wanted: Sequence[str]) -> None:
         self._wanted = list(wanted)
         self._by_form = {name.casefold(): name for name in reversed(self._wanted)}
+        self._known: dict[tuple[str, ...], FoundNames] = {}  # records of a feed have few sets of names
 
     def find(self, keys: Collection[str]) -> FoundNames:
         """Where the wanted names stand in an object. A key spelled exactly so comes before one of another case."""
+        names = tuple(keys)
+        found = self._known.get(names)
+        if found is None:
+            found = self._find(names)
+            if len(self._known) < MAX_KNOWN:
+                self._known[names] = found
+        return found
+
+    def _find(self, keys: tuple[str, ...]) -> FoundNames:
         found = {name: name for name in self._wanted if name in keys}
         unknown: set[str] = set()
         fault: BadRecord | None = None
