@@ -18,20 +18,11 @@ from pipelines.backup.verify import verify_repository
 from pipelines.backup.wal import WalArchive
 from resources.object_store import ObjectStore
 from resources.settings import Settings
-from tests.backup_cluster import Backups, Cluster, ship_wal
-from tests.faults.wal_support import completes, drop_slot, receiving, settings_of, wait_covered, whole
+from tests.backup_cluster import Backups, ship_wal
+from tests.faults.wal_support import completes, receiving, settings_of, wait_covered, whole
 from tests.http_proxy import HttpProxy, http_proxy_for
 
-
-@pytest.fixture
-def clean(cluster: Cluster) -> Iterator[None]:
-    """No slot of another test."""
-    drop_slot(cluster)
-    yield
-    drop_slot(cluster)
-
-
-pytestmark = pytest.mark.usefixtures("clean")
+pytestmark = pytest.mark.usefixtures("no_slot")
 
 
 @dataclass(frozen=True)

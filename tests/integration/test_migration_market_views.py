@@ -232,3 +232,24 @@ def test_sell_through_counts_what_was_sold_of_what_was_offered(url: str) -> None
         ("sell_through", "S", Decimal("0.2500"), 1),
         ("sell_through_overall", None, Decimal("0.2500"), 1),
     ]
+
+
+@pytest.mark.parametrize("view", ["market_prices", "trending_comics"])
+def test_a_long_history_is_not_read_for_the_days_of_a_view(url: str, view: str):
+    with psycopg.connect(url) as connection:  # ends in a rollback
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(
+            "INSERT INTO comics.pricing_data_aggregated (comic_id, grade_band, period_type, period_start, sale_count, "
+            "  volume_usd, min_usd, median_usd, max_usd) "
+            "SELECT md5(comic::text)::uuid, 'ungraded', 'day', %s::date - 400 - day, 1, 1, 1, 1, 1 "
+            "FROM generate_series(1, 20) AS comic, generate_series(1, 1500) AS day",
+            [AS_OF],
+        )
+        connection.execute("ANALYZE comics.pricing_data_aggregated")
+        [query] = connection.execute(
+            "SELECT pg_get_viewdef(%s::regclass)", [f"comics.{view}"]
+        ).fetchone() or [""]
+        plan = [line for (line,) in connection.execute(f"EXPLAIN {query}".encode())]
+        connection.rollback()
+    assert any("Index Cond: (period_start = (as_of.day - " in line for line in plan), plan
+    assert not [line for line in plan if "Seq Scan on pricing_data_aggregated" in line], plan
