@@ -70,23 +70,37 @@ class ObjectStore:
                 f"object store {url!r}: the scheme must be one of {', '.join(SCHEMES)}, "
                 "as in file:///srv/longbox or s3://bucket/prefix"
             )
+        if parts.query or parts.fragment:  # it would be left out in silence, and objects go elsewhere
+            raise UserError(
+                f"object store {url!r}: a ? or # in its path is written %3F or %23; nothing may follow it"
+            )
         if parts.scheme == "file":
             if parts.netloc:
                 raise UserError(
                     f"object store {url!r}: a local directory is written with three slashes, file:///path"
                 )
             return cls._local(Path(unquote(parts.path)), url)
+        try:
+            return cls(cls._remote(url, retries), url)
+        except (BaseError, ValueError) as error:
+            raise UserError(
+                f"object store {url!r} cannot be opened: {_first_line(error)}; write it as in s3://bucket/prefix"
+            ) from None
+
+    @staticmethod
+    def _remote(url: str, retries: int) -> obstore.store.ObjectStore:
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
-        if parts.scheme == "s3":  # a store on loopback or in a private network speaks plain HTTP
-            opened = from_url(
-                url,
-                # a bucket with Object Lock takes nothing without; the hash is computed for the signature anyway
-                config={"checksum_algorithm": "SHA256"},
-                client_options={"allow_http": True},
-                retry_config=retry,
-            )
-            return cls(opened, url)
-        return cls(from_url(url, retry_config=retry), url)
+        if urlsplit(url).scheme != "s3":
+            return from_url(url, retry_config=retry)
+        return from_url(
+            url,
+            # a bucket with Object Lock takes nothing without; the hash is computed for the signature anyway
+            config={"checksum_algorithm": "SHA256"},
+            client_options={
+                "allow_http": True
+            },  # a store on loopback or in a private network speaks plain HTTP
+            retry_config=retry,
+        )
 
     @classmethod
     def _local(cls, folder: Path, url: str) -> "ObjectStore":
