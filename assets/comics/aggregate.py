@@ -7,21 +7,25 @@ and their rules are in `sql/aggregate.sql`; `recompute` checks them by other mea
 
 import datetime as dt
 import itertools
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import psycopg
 from psycopg import sql
 from psycopg.types.string import TextLoader
 
+from assets.comics.parts import Part, all_parts, one_part
 from pipelines.aggregation import ViewRefresh, refresh_view
 from pipelines.catalog.days import failed_days, record_day
-from pipelines.normalisation.batch import lock_relation
 from resources.database import Connection, Database
 from resources.errors import LongboxError
+from resources.runtime import at_once
 from resources.sql import Queries
 
 QUERIES = Queries.of("assets.comics")
@@ -30,12 +34,12 @@ TARGET = "comics.pricing_data_aggregated"
 SOURCE_ASSET = "comics/pricing_data_normalized"
 ASSET = "comics/pricing_data_aggregated"
 BATCH_DAYS = 50_000
+PARTS_FROM = 4_000  # fewer windows are computed before a second connection has brought anything
 LEAST_SALES = 5  # below, a median and a MAD say nothing about a sale
+# Those of a line do not read each other, those of the second read market_prices.
 VIEWS = (
-    "market_prices",
-    "collection_values",
-    "trending_comics",
-    "market_insights",
+    ("market_prices", "trending_comics"),
+    ("collection_values", "market_insights"),
 )
 STATISTICS = (
     "sale_count", "outlier_count", "cross_listed_count", "volume_usd", "min_usd", "p25_usd", "median_usd", "p75_usd",
@@ -74,29 +78,27 @@ def aggregate_days(
     on_batch: Callable[[int], None] | None = None,
     *,
     batch_days: int = BATCH_DAYS,
+    parts_from: int = PARTS_FROM,
 ) -> AggregatedRun:
     """Recompute the windows that `days` touched, in one pass over their union. Idempotent, exact in any order.
 
-    A transaction a batch of comics (`batch_days`: of how many sale days about), under the locks of both tables; rows
-    that stay the same are not written, and what the batch has taken in of `longbox.touched` goes with it: after a kill
-    the rest is there. A landing day that was aggregated before is computed anew from all that landed on it. Days whose
-    normalisation failed are left out and recorded as failed. `on_batch` hears how many windows are done.
+    Where about `parts_from` sales or more are to be looked at, in parts of the comics at the same time. A transaction a
+    batch of comics (`batch_days`: of how many sale days about), under the locks of `Part`; rows that stay the same are
+    not written, and what the batch has taken in of `longbox.touched` goes with it: after a kill the rest is there. A
+    landing day that was aggregated before is computed anew from all that landed on it. Days whose normalisation failed
+    are left out and recorded as failed. `on_batch` hears how many windows are done, on the thread that did them.
     """
     started = time.monotonic()
     with database.connection() as connection:
         failed = failed_days(connection, SOURCE_ASSET, days)
         sound = [day for day in days if day not in failed]
         rows = connection.execute(QUERIES["windows_by_day"], {"source": SOURCE, "days": sound}).fetchall()
-    touched = cast("dict[dt.date, int]", dict(rows))  # type: ignore[arg-type]
+        touched = cast("dict[dt.date, int]", dict(rows))  # type: ignore[arg-type]
+        again = _days_again(connection, sound)
+        is_much = sum(touched.values()) + _landed_rows(connection, again) >= parts_from
+    work = _Work(database, tuple(sound), tuple(again), batch_days, on_batch)
     try:
-        done = flagged = written = deleted = 0
-        for batch in _batches(_changed_days(database, sound, batch_days), batch_days):
-            with database.connection() as connection:
-                windows, *counts = _aggregate(connection, batch, sound)
-            flagged, written, deleted = flagged + counts[0], written + counts[1], deleted + counts[2]
-            done += windows
-            if on_batch is not None:
-                on_batch(done)
+        at_once([partial(work.do, part) for part in (all_parts() if is_much else [one_part()])], work.stop)
     except (LongboxError, psycopg.Error) as error:
         _record(database, {day: {} for day in sound}, "failed", [str(error)], run_id)
         raise
@@ -104,25 +106,69 @@ def aggregate_days(
     problem = f"failed at {SOURCE_ASSET}; mend that, then materialise the day again"
     _record(database, {day: {} for day in failed}, "failed", [problem], run_id)
     seconds = time.monotonic() - started
-    return AggregatedRun(tuple(sound), tuple(sorted(failed)), done, flagged, written, deleted, seconds)
+    return AggregatedRun(tuple(sound), tuple(sorted(failed)), *work.done, seconds)
 
 
 def refresh_views(database: Database) -> list[ViewRefresh]:
-    """Refresh the materialised views in the order in which they build on each other, a transaction each."""
-    return [refresh_view(database, "comics", name) for name in VIEWS]
+    """Refresh the materialised views, a transaction each: at the same time those that do not read each other."""
+    return [
+        view
+        for names in VIEWS
+        for view in at_once([partial(refresh_view, database, "comics", name) for name in names])
+    ]
 
 
-def _changed_days(database: Database, days: Sequence[dt.date], page: int) -> Iterator[SaleDay]:
-    """What there is to recompute, by comic, from a cursor on the server: memory stays bounded."""
-    with database.connection() as connection:
-        known = {"asset": ASSET, "days": list(days)}
-        again = [row[0] for row in connection.execute(QUERIES["days_again"], known)]
-        with connection.cursor(name="changed_days") as cursor:
+@dataclass
+class _Work:
+    """What one call aggregates, and how far it is: windows, flags changed, periods written, periods deleted."""
+
+    database: Database
+    days: Sequence[dt.date]
+    again: Sequence[dt.date]
+    batch_days: int
+    on_batch: Callable[[int], None] | None
+    done: tuple[int, int, int, int] = (0, 0, 0, 0)
+    stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def do(self, part: Part) -> None:
+        """One part, batch by batch, unless another part has failed."""
+        with closing(self._changed_days(part)) as changed:
+            for batch in _batches(changed, self.batch_days):
+                if self.stop.is_set():
+                    return
+                with self.database.connection() as connection:
+                    part.lock(connection, SOURCE, TARGET)
+                    counts = _aggregate(connection, batch, self.days)
+                self._count(counts)
+
+    def _count(self, counts: tuple[int, int, int, int]) -> None:
+        with self._lock:
+            self.done = cast(
+                "tuple[int, int, int, int]", tuple(map(sum, zip(self.done, counts, strict=True)))
+            )
+            if self.on_batch is not None:
+                self.on_batch(self.done[0])
+
+    def _changed_days(self, part: Part) -> Generator[SaleDay]:
+        """What there is to recompute, by comic, from a cursor on the server: memory stays bounded."""
+        scope = {"source": SOURCE, "days": list(self.days), "again": list(self.again)}
+        scope |= {"first": part.first, "last": part.last}
+        with self.database.connection() as connection, connection.cursor(name="changed_days") as cursor:
             cursor.adapters.register_loader("uuid", TextLoader)  # they only go back to the server
-            scope = {"source": SOURCE, "days": list(days), "again": again}
-            cursor.execute(QUERIES["all_days" if again else "pending_days"], scope)
-            while rows := cursor.fetchmany(page):
+            cursor.execute(QUERIES["all_days" if self.again else "pending_days"], scope)
+            while rows := cursor.fetchmany(self.batch_days):
                 yield from cast("list[SaleDay]", rows)
+
+
+def _days_again(connection: Connection, days: Sequence[dt.date]) -> list[dt.date]:
+    rows = connection.execute(QUERIES["days_again"], {"asset": ASSET, "days": list(days)})
+    return [cast(dt.date, row[0]) for row in rows]
+
+
+def _landed_rows(connection: Connection, days: Sequence[dt.date]) -> int:
+    row = connection.execute(QUERIES["landed_rows"], {"days": list(days)}).fetchone() if days else None
+    return cast(tuple[int], row)[0] if row else 0
 
 
 def _batches(days: Iterator[SaleDay], size: int) -> Iterator[list[SaleDay]]:
@@ -140,9 +186,7 @@ def _batches(days: Iterator[SaleDay], size: int) -> Iterator[list[SaleDay]]:
 def _aggregate(
     connection: Connection, changed: Sequence[SaleDay], landing_days: Sequence[dt.date]
 ) -> tuple[int, int, int, int]:
-    """One batch: windows, flags changed, periods written, periods deleted."""
-    lock_relation(connection, SOURCE)
-    lock_relation(connection, TARGET)
+    """One batch, whose comics the caller has locked: windows, flags changed, periods written, periods deleted."""
     connection.execute(QUERIES.compose("create_batch", **_PARTS))
     windows = _stage(connection, changed)
     comics = {"first_comic": changed[0][0], "last_comic": changed[-1][0]}

@@ -104,16 +104,25 @@ class Matches:
             _merge(found.comics, comic.comic_id, comic)
         return found
 
+    def is_news(self, connection: Connection) -> bool:
+        """Whether `write` would write: rows only ever get better, so that a no stays a no without any lock."""
+        return any(self._unwritten(connection))
+
+    def _unwritten(self, connection: Connection) -> tuple[list[Publisher], list[Series], list[Comic]]:
+        return (
+            _improved(
+                self.publishers, _known(connection, "known_publishers", Publisher._make, self.publishers)
+            ),
+            _improved(self.series, _known(connection, "known_series", Series._make, self.series)),
+            _improved(self.comics, _known(connection, "known_comics", Comic._make, self.comics)),
+        )
+
     def write(self, connection: Connection) -> tuple[int, int, int]:
         """Add what is new and improve what is there, in a fixed order; returns publishers, series, comics written.
 
         The caller holds the lock of `comics.comics` and commits. Rows that stay the same are not written.
         """
-        publishers = _improved(
-            self.publishers, _known(connection, "known_publishers", Publisher._make, self.publishers)
-        )
-        series = _improved(self.series, _known(connection, "known_series", Series._make, self.series))
-        comics = _improved(self.comics, _known(connection, "known_comics", Comic._make, self.comics))
+        publishers, series, comics = self._unwritten(connection)
         with connection.cursor() as cursor:
             cursor.executemany(QUERIES["write_publisher"], publishers)
             cursor.executemany(QUERIES["write_series"], [(*row, _publisher_id(row)) for row in series])

@@ -17,7 +17,6 @@ from assets.comics.rules import RULE_VERSION, hedges, keys
 from assets.comics.rules.condition import Condition, parse_condition
 from assets.comics.rules.title import Title, comic_key, parse_title
 from pipelines.catalog.model import System
-from pipelines.normalisation.batch import lock_relation
 from pipelines.normalisation.currency import (
     FALLBACK_DAYS,
     NO_RATE,
@@ -28,8 +27,10 @@ from pipelines.normalisation.currency import (
     usd_rates,
 )
 from pipelines.normalisation.engine import Normaliser
+from pipelines.normalisation.locks import lock_relation
 from pipelines.normalisation.rules import Outdated, RawRow, Rejected, TargetRow
 from resources.database import Connection, Database
+from resources.runtime import collector_at_rest
 
 FEED = "marketplace_sales"
 COMICS = "comics.comics"
@@ -85,14 +86,18 @@ class ComicsRules:
     rule_version: int = RULE_VERSION
 
     def normalise_batch(self, connection: Connection, rows: Sequence[RawRow]) -> list[TargetRow | Rejected]:
-        """One outcome a row. Makes the comics that the rows name; takes the lock of `comics.comics` for that."""
+        """One outcome a row. Makes the comics that the rows name and nobody made, with the lock of `comics.comics`."""
         titles = [read_title(row[2]) for row in rows]
         rates = usd_rates(connection, {(row[5], row[7]) for row in rows})
         outcomes = [
             normalise_sale(row, title, rates[row[5], row[7]]) for row, title in zip(rows, titles, strict=True)
         ]
-        lock_relation(connection, COMICS)
-        Matches.of(titles).write(connection)
+        named = Matches.of(titles)
+        if named.is_news(
+            connection
+        ):  # matching makes them; whoever normalises without it needs no lock for nothing
+            lock_relation(connection, COMICS)
+            named.write(connection)
         return outcomes
 
     def facts(self, connection: Connection) -> dict[str, int]:
@@ -186,7 +191,8 @@ def match_comics(normaliser: Normaliser, landing_day: dt.date) -> ComicsMatched:
     with normaliser.database.connection() as reader, reader.cursor(name="titles_of_day") as cursor:
         cursor.execute(QUERIES["titles_of_day"], parameters)
         while texts := cursor.fetchmany(TITLES_A_BATCH):
-            titles = [read_title(cast(str, text[0])) for text in texts]
+            with collector_at_rest():
+                titles = [read_title(cast(str, text[0])) for text in texts]
             read += len(titles)
             unread += sum(title.reason is not None for title in titles)
             with normaliser.database.connection() as connection:

@@ -8,9 +8,9 @@ import itertools
 import operator
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import Cursor, sql
 from psycopg.rows import dict_row
@@ -21,16 +21,18 @@ from pipelines.caching.entries import CachedEntry, read_through, warm
 from pipelines.catalog.model import System
 from resources.cache import Cache
 from resources.database import Connection, Database
+from resources.runtime import collector_at_rest
 
 WARM_COMICS = 10_000
 LIST_LENGTH = 100
 ROWS_A_ROUND_TRIP = 10_000
 TOP_LISTS = ("trending", "most_traded")
+AnyCursor = TypeVar("AnyCursor", bound=Cursor[Any])
 _PRICE_COLUMNS = (
     "grade_band", "current_price_usd", "price_basis", "sale_count_30d", "sale_count_90d", "volume_30d_usd",
     "low_90d_usd", "high_90d_usd", "last_sale_on", "change_30d_ratio", "as_of",
 )  # fmt: skip
-_BAND_COLUMNS = tuple(name for name in _PRICE_COLUMNS if name not in ("grade_band", "as_of"))
+_BAND_COLUMNS = _PRICE_COLUMNS[1:-1]
 _COLUMNS = sql.SQL(", ").join(
     sql.Identifier("market_prices", column) for column in ("comic_id", *_PRICE_COLUMNS)
 )
@@ -56,7 +58,7 @@ def warm_cache(cache: Cache, database: Database, system: System, limit: int = WA
     """
     started = time.monotonic()
     cache.ping()  # before PostgreSQL is asked for anything
-    with database.connection() as connection:
+    with collector_at_rest(), database.connection() as connection:
         counts = {
             "current_price": warm(cache, CachedEntry.of(system, "current_price"), _prices(connection, limit)),
             "top_lists": warm(cache, CachedEntry.of(system, "top_lists"), _top_lists(connection)),
@@ -78,7 +80,7 @@ def current_price(
     def load() -> dict[str, Any] | None:
         query = QUERIES.compose("prices_of_comic", columns=_COLUMNS)
         with database.connection() as connection:
-            rows = _rows(connection, query, {"comic_id": comic_id})
+            rows = _as_text(connection.cursor()).execute(query, {"comic_id": comic_id}).fetchall()
         return _price(rows) if rows else None
 
     return read_through(cache, CachedEntry.of(system, "current_price"), comic_id, load)
@@ -96,22 +98,18 @@ def top_list(cache: Cache, database: Database, system: System, name: str) -> lis
 
 def _prices(connection: Connection, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
     query = QUERIES.compose("prices_of_most_traded", columns=_COLUMNS)
-    with connection.cursor(name="prices", row_factory=dict_row) as cursor:
+    with connection.cursor(name="prices") as cursor:
         cursor.itersize = ROWS_A_ROUND_TRIP
-        _as_text(cursor)
-        cursor.execute(query, {"limit": limit})
-        for comic_id, rows in itertools.groupby(cursor, key=operator.itemgetter("comic_id")):
+        _as_text(cursor).execute(query, {"limit": limit})
+        for comic_id, rows in itertools.groupby(cursor, key=operator.itemgetter(0)):
             yield comic_id, _price(list(rows))
 
 
-def _price(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    first = rows[0]
-    return {
-        "comic_id": first["comic_id"],
-        "title": first["title"],
-        "as_of": first["as_of"],
-        "bands": {row["grade_band"]: {name: row[name] for name in _BAND_COLUMNS} for row in rows},
-    }
+def _price(rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    """The bands of one comic, rows as `_COLUMNS` and its title."""
+    comic_id, *_, as_of, title = rows[0]
+    bands = {row[1]: dict(zip(_BAND_COLUMNS, row[2:-2], strict=True)) for row in rows}
+    return {"comic_id": comic_id, "title": title, "as_of": as_of, "bands": bands}
 
 
 def _top_lists(connection: Connection) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -126,11 +124,11 @@ def _insights(connection: Connection) -> dict[str, list[dict[str, Any]]]:
 
 def _rows(connection: Connection, query: Any, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
-        _as_text(cursor)
-        return cursor.execute(query, parameters).fetchall()
+        return _as_text(cursor).execute(query, parameters).fetchall()
 
 
-def _as_text(cursor: Cursor[Any]) -> None:
+def _as_text(cursor: AnyCursor) -> AnyCursor:
     """Leave decimals, dates and ids as PostgreSQL writes them: as text they go into the payload."""
     for name in ("numeric", "date", "uuid"):
         cursor.adapters.register_loader(name, TextLoader)
+    return cursor

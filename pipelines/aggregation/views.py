@@ -42,6 +42,7 @@ def refresh_view(database: Database, system: str, name: str) -> ViewRefresh:
                 f"the materialised view {system}.{name} has no unique index over plain columns, and without one it "
                 "cannot be refreshed without blocking its readers; add `CREATE UNIQUE INDEX` in a migration"
             )
+        connection.execute(QUERIES["analyse_little"])
         connection.execute(QUERIES.compose("refresh_view" if state.is_filled else "fill_view", view=view))
         row = connection.execute(QUERIES.compose("count_view", view=view)).fetchone()
     return ViewRefresh(name, cast(tuple[int], row)[0], time.monotonic() - started)

@@ -55,7 +55,7 @@ class CachedEntry:
 
 def encode(value: Any) -> bytes:
     """`value` as a payload. Decimals are written as text: a price has no binary rounding."""
-    return json.dumps({"v": PAYLOAD_VERSION, "data": value}, default=_plain, separators=(",", ":")).encode()
+    return _ENCODER.encode({"v": PAYLOAD_VERSION, "data": value}).encode()
 
 
 def decode(payload: bytes | None) -> Any:
@@ -124,3 +124,6 @@ def _plain(value: object) -> object:
     raise TypeError(
         f"{type(value).__name__} cannot be kept in the cache; give text, numbers, dates, lists or dicts"
     )
+
+
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))

@@ -39,11 +39,12 @@ from pipelines.ingestion.schema_changes import (
     report_of,
     retyped_columns,
 )
-from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
+from pipelines.ingestion.stream import CHUNK_ROWS, LARGE_BYTES, SMALL_CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import DatabaseLimitError, ObjectForbiddenError, ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
+from resources.runtime import arrow_without_pandas
 from resources.sql import storable
 
 
@@ -133,6 +134,7 @@ class Loader:
             "catalogue_version": self.feed.version, "object_e_tag": info.e_tag, "object_bytes": info.size_bytes,
             "content_bytes": None, "landed_rows": 0, "original_load_id": None, "header": None, "report": "{}",
         }  # fmt: skip
+        arrow_without_pandas()
         try:
             content = fingerprint(decompressed(self.store.read(info.path)))
             account |= {
@@ -218,7 +220,7 @@ class Loader:
             file_name=account["file_name"], run_id=self.run_id,
             fills_new_partitions=content.size_bytes >= self.bulk_bytes,
         )  # fmt: skip
-        counts = write_all(writer, collect(maker, records, _chain(first, stream), self.chunk_rows))
+        counts = write_all(writer, collect(maker, records, _chain(first, stream), self._chunk_rows(content)))
         hashed.expect(content)
         writer.close()
         if isinstance(records, JsonRecords):
@@ -242,6 +244,11 @@ class Loader:
             account["file_name"], "loaded", counts.landed, counts.loaded, counts.duplicate, counts.quarantined,
             unknown_columns=unknown, bytes_read=account["object_bytes"], schema_changes=tuple(changes),
         )  # fmt: skip
+
+    def _chunk_rows(self, content: Content) -> int:
+        """Few chunks leave PostgreSQL and this process to wait for each other: a day's file gets smaller ones."""
+        is_large = content.size_bytes >= LARGE_BYTES
+        return self.chunk_rows if is_large else min(self.chunk_rows, SMALL_CHUNK_ROWS)
 
     def _earlier_schemas(self, connection: Connection, target: Target, day: dt.date) -> list[FileSchema]:
         if day not in self._schemas:

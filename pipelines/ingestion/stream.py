@@ -4,8 +4,6 @@ Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by thre
 """
 
 import collections
-import contextlib
-import gc
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,8 +19,11 @@ from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import BadRecord, BadValue
 from pipelines.ingestion.formats import Records
 from pipelines.ingestion.writer import ChunkWriter
+from resources.runtime import collector_at_rest
 
-CHUNK_ROWS = 20_000  # a round trip to PostgreSQL; small enough that an ordinary file keeps both sides busy
+CHUNK_ROWS = 20_000  # a round trip to PostgreSQL
+SMALL_CHUNK_ROWS = 5_000  # of a file that has too few of these to keep both sides busy
+LARGE_BYTES = 10_000_000  # from which on a file has enough of the larger ones
 BATCH_ROWS = 5_000  # converted together
 CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
@@ -132,7 +133,7 @@ def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
     """
     counts = Counts()
     pending: collections.deque[tuple[Chunk, Future[tuple[int, int]]]] = collections.deque()
-    with _collector_at_rest(), _thread("ingest-prepare") as preparing, _thread("ingest-write") as writing:
+    with collector_at_rest(), _thread("ingest-prepare") as preparing, _thread("ingest-write") as writing:
         for chunk in chunks:
             ready = preparing.submit(writer.prepare, chunk)
             pending.append((chunk, writing.submit(_write, writer, ready)))
@@ -149,18 +150,6 @@ def _thread(name: str) -> ThreadPoolExecutor:
 
 def _write(writer: ChunkWriter, ready: "Future[Chunk]") -> tuple[int, int]:
     return writer.write(ready.result())
-
-
-@contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Rows make no cycles, but hundreds of thousands of them make the cyclic collector take half of all the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _count(counts: Counts, chunk: Chunk, written: "Future[tuple[int, int]]") -> None:

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from pipelines.catalog.model import Feed, PartitionUnit, System
 from pipelines.catalog.partitions import missing_periods, span_of
+from pipelines.normalisation.locks import PARTS, lock_part, lock_relation
 from pipelines.normalisation.rules import Rejected, Rules, TargetRow
 from resources.database import Connection
 from resources.errors import LongboxError
@@ -89,6 +90,8 @@ class BatchWriter:
             "fresh_content": _listed(content, "fresh"),
             "groups": _listed(rules.groups),
             "fresh_groups": _listed(rules.groups, "fresh"),
+            "kept_groups": _listed(rules.groups, "kept"),
+            "timed_groups": _listed((time, *rules.groups)),
             "reads": _listed(rules.reads, "raw"),
             "placed": _placed(system.tables[feed.table].time),
             "assignments": _assignments(columns, rules.later_stages, {"key_hash", time}),
@@ -103,13 +106,18 @@ class BatchWriter:
         landed: Sequence[Landed],
         landing_day: dt.date,
         known_periods: set[dt.date],
+        part: int | None = None,
     ) -> BatchCounts:
         """Bring the target up to the registry for the keys of `landed`. Takes the target's lock; does not commit.
 
-        Raises `PeriodsMissingError` before anything is written when a row needs a period that is not in
-        `known_periods`, and `UnaccountedRowsError` when a raw version ends up nowhere.
+        With `part` the keys are all of that part (`in_parts`), and only that is locked. Raises `PeriodsMissingError`
+        before anything is written when a row needs a period that is not in `known_periods`, and `UnaccountedRowsError`
+        when a raw version ends up nowhere.
         """
-        self._execute(connection, "lock_relation")
+        if part is None:
+            lock_relation(connection, self.relation)
+        else:
+            lock_part(connection, self.relation, part)
         connection.execute(QUERIES.compose("create_batch", **self.parts))
         keys = {
             "keys": _array(key for key, _ in landed),
@@ -167,9 +175,8 @@ class BatchWriter:
         stretch = {"within": within(self._time, days, self._unit, "kept")}
         self._execute(connection, "find_changed", stretch)
         gone = self._execute(connection, "find_gone", stretch).rowcount
-        touched = 0
         if self.rules.groups:
-            touched = self._execute(connection, "touch_groups", stretch, landing_day=landing_day).rowcount
+            self._execute(connection, "find_touched", stretch)
         deleted = self._execute(connection, "delete_gone", stretch).rowcount if gone else 0
         written = self._write(connection, stretch)
         self._execute(connection, "clear_rejections")
@@ -182,6 +189,9 @@ class BatchWriter:
                 f"{superseded} superseded + {rejected} rejected + {removed} deleted; nothing of this batch was kept. "
                 "The registry longbox.record_keys lacks some of them: load the day again, then run this again"
             )
+        touched = 0
+        if self.rules.groups:
+            touched = self._execute(connection, "touch_groups", landing_day=landing_day).rowcount
         return BatchCounts(
             raw, removed, superseded, rejected, normalised, records, written, deleted, touched, absent
         )
@@ -206,9 +216,12 @@ class BatchWriter:
         return connection.execute(query, {**self._parameters, **more}, prepare=False)
 
 
-def lock_relation(connection: Connection, relation: str) -> None:
-    """Wait to be the only writer of a derived table (`system.table`) until the transaction ends."""
-    connection.execute(QUERIES["lock_relation"], {"relation": relation})
+def in_parts(landed: Sequence[Landed]) -> list[list[Landed]]:
+    """`landed` by the part of the target that a key belongs to: keys are hashes, so that parts are about as large."""
+    parts: list[list[Landed]] = [[] for _ in range(PARTS)]
+    for each in landed:
+        parts[int(each[0][:8], 16) * PARTS >> 32].append(each)
+    return parts
 
 
 def within(

@@ -6,8 +6,10 @@ a transaction each: kill it anywhere and run the day again. What a record means 
 
 import datetime as dt
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import psycopg
@@ -17,15 +19,24 @@ from psycopg.types.string import TextLoader
 from pipelines.catalog.days import failed_days, record_day
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods
-from pipelines.normalisation.batch import QUERIES, BatchCounts, BatchWriter, Landed, PeriodsMissingError
+from pipelines.normalisation.batch import (
+    QUERIES,
+    BatchCounts,
+    BatchWriter,
+    Landed,
+    PeriodsMissingError,
+    in_parts,
+)
 from pipelines.normalisation.results import DayFailure, NormalisedDay, Reconciliation, Replay
 from pipelines.normalisation.rules import Rules
 from resources.database import Database
 from resources.errors import DatabaseUnavailableError, LongboxError, OutcomeUnknownError
+from resources.runtime import at_once, collector_at_rest
 
 __all__ = ["DayFailure", "NormalisedDay", "Normaliser", "Reconciliation", "Replay", "normalise_days"]
 
 BATCH_ROWS = 20_000
+PARTS_FROM = 4_000  # fewer are done before a second connection has brought anything
 _PERIOD_ATTEMPTS = 3
 
 
@@ -44,6 +55,7 @@ class Normaliser:
     rules: Rules
     run_id: str | None = None
     batch_rows: int = BATCH_ROWS
+    parts_from: int = PARTS_FROM  # from which on a batch is done in parts, at the same time
     _known_periods: set[dt.date] = field(default_factory=set)
 
     @property
@@ -54,8 +66,9 @@ class Normaliser:
     def normalise_day(self, landing_day: dt.date) -> NormalisedDay:
         """Normalise the winning version of every record that the landing day touched. Idempotent.
 
-        One transaction a batch, each of which accounts for its raw versions before it commits, and notes the groups
-        it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two runs at once take turns.
+        One transaction a batch, or a part of a large one, each of which accounts for its raw versions before it
+        commits, and notes the groups it changed in `longbox.touched`. Records the outcome in `longbox.day_results`. Two
+        runs at once take turns.
         """
         writer = self._writer()
         if writer is None:
@@ -138,17 +151,27 @@ class Normaliser:
     def _replay_asset(self) -> str:
         return f"{self.asset}/replay"
 
-    def _run(self, writer: BatchWriter, keys: Iterator[Landed], landing_day: dt.date) -> BatchCounts:
+    def _run(self, writer: BatchWriter, keys: Generator[Landed], landing_day: dt.date) -> BatchCounts:
         total = BatchCounts()
-        for batch in _batches(keys, self.batch_rows):
-            total += self._run_batch(writer, batch, landing_day)
+        with closing(keys):  # a batch that fails leaves its connection to nobody
+            for batch in _batches(keys, self.batch_rows):
+                calls = [partial(self._run_batch, writer, batch, landing_day)]
+                if len(batch) >= self.parts_from:
+                    calls = [
+                        partial(self._run_batch, writer, landed, landing_day, part)
+                        for part, landed in enumerate(in_parts(batch))
+                    ]
+                for counts in at_once(calls):
+                    total += counts
         return total
 
-    def _run_batch(self, writer: BatchWriter, batch: Sequence[Landed], landing_day: dt.date) -> BatchCounts:
+    def _run_batch(
+        self, writer: BatchWriter, batch: Sequence[Landed], landing_day: dt.date, part: int | None = None
+    ) -> BatchCounts:
         for _ in range(_PERIOD_ATTEMPTS):
             try:
-                with self.database.connection() as connection:
-                    return writer.run(connection, batch, landing_day, self._known_periods)
+                with collector_at_rest(), self.database.connection() as connection:
+                    return writer.run(connection, batch, landing_day, self._known_periods, part)
             except PeriodsMissingError as missing:
                 # Attaching a partition waits for writers of the tables its foreign keys point at: not from within.
                 self._ensure(missing.days)
@@ -163,13 +186,13 @@ class Normaliser:
             ensure_periods(self.owner, self.system.name, self.rules.target, days, unit)
         self._known_periods.update(days)
 
-    def _keys_of_day(self, writer: BatchWriter, landing_day: dt.date) -> Iterator[Landed]:
+    def _keys_of_day(self, writer: BatchWriter, landing_day: dt.date) -> Generator[Landed]:
         day: dict[str, object] = {"feed_id": self._feed_id(), "landing_day": landing_day}
         with self.database.connection() as connection:
             loads = [row[0] for row in connection.execute(QUERIES["loads_of_day"], day)]
         return self._keys_of(QUERIES.compose("keys_of_day", **writer.parts), {**day, "loads": loads})
 
-    def _keys_of(self, query: sql.Composed | sql.SQL, parameters: Mapping[str, object]) -> Iterator[Landed]:
+    def _keys_of(self, query: sql.Composed | sql.SQL, parameters: Mapping[str, object]) -> Generator[Landed]:
         """Stream keys from a cursor on the server, on a connection of its own: memory stays bounded."""
         with self.database.connection() as connection, connection.cursor(name="touched_keys") as cursor:
             cursor.adapters.register_loader("uuid", TextLoader)  # they only go back to the server

@@ -75,11 +75,11 @@ def run_pricing(database_url: str, store_url: str, days: Sequence[str]) -> None:
 
     wanted = [dt.date.fromisoformat(day) for day in days]
     with contextlib.closing(open_market(database_url, store_url)) as market:
-        normaliser = dataclasses.replace(market.normaliser, batch_rows=25)
+        normaliser = dataclasses.replace(market.normaliser, batch_rows=50, parts_from=0)
         for day in wanted:
             match_comics(normaliser, day)
             normaliser.normalise_day(day)
-        aggregate_days(market.database, wanted, batch_days=5)
+        aggregate_days(market.database, wanted, batch_days=5, parts_from=0)
 
 
 def work(place: Place, days: Sequence[str]) -> None:
@@ -106,11 +106,11 @@ def work(place: Place, days: Sequence[str]) -> None:
         for system, feed in ((market.system, market.feed), (shop.system, shop.feed)):
             loader = Loader(market.database, market.owner, market.store, system, feed, **SMALL)
             _raise_failures(load_days(loader, wanted))
-        normaliser = dataclasses.replace(market.normaliser, batch_rows=SMALL["chunk_rows"])
+        normaliser = dataclasses.replace(market.normaliser, batch_rows=2 * SMALL["chunk_rows"], parts_from=0)
         for day in wanted:
             match_comics(normaliser, day)
         _raise_failures(normalise_days(normaliser, wanted))
-        aggregate_days(market.database, wanted, batch_days=5)
+        aggregate_days(market.database, wanted, batch_days=5, parts_from=0)
         for aggregate in shop.system.aggregates.values():
             aggregate_declared(AggregateJob(shop.database, shop.system, aggregate), wanted)
         list(refresh_views(market.database))

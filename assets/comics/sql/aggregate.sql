@@ -6,12 +6,18 @@
 -- Those of the landing days that were here before: asked for again, they are computed again, whatever is pending.
 SELECT landing_day FROM longbox.day_results WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
 
+-- name: landed_rows
+-- How many rows landed on days.
+SELECT coalesce(sum(loaded_rows), 0)::bigint FROM longbox.loads JOIN longbox.feeds USING (feed_id)
+WHERE (system, feed) = ('comics', 'marketplace_sales') AND landing_day = ANY(%(days)s)
+
 -- name: pending_days
--- The sale days of each comic and band that normalising the landing days changed, by comic. Relies on the primary key
--- of longbox.touched.
+-- The sale days of each comic and band that normalising the landing days changed, by comic, from the first comic to the
+-- last. Relies on the primary key of longbox.touched.
 SELECT split_part(group_key, '|', 1)::uuid AS comic_id, split_part(group_key, '|', 2) AS grade_band, event_on
 FROM longbox.touched
 WHERE table_name = %(source)s AND landing_day = ANY(%(days)s)
+  AND split_part(group_key, '|', 1)::uuid BETWEEN %(first)s AND %(last)s
 GROUP BY group_key, event_on
 ORDER BY comic_id
 
@@ -22,14 +28,16 @@ WITH again AS MATERIALIZED (
     SELECT DISTINCT sale.comic_id, sale.grade_band, sale.sale_date
     FROM comics.pricing_data_raw AS landed
     JOIN comics.pricing_data_normalized AS sale USING (key_hash, sale_date)
-    WHERE sale.comic_id IS NOT NULL
+    WHERE sale.comic_id BETWEEN %(first)s AND %(last)s
       AND landed.load_id = ANY(ARRAY(SELECT load_id FROM longbox.loads JOIN longbox.feeds USING (feed_id)
                                      WHERE (system, feed) = ('comics', 'marketplace_sales')
                                        AND landing_day = ANY(%(again)s)))
 )
 SELECT comic_id, grade_band, event_on
 FROM (SELECT split_part(group_key, '|', 1)::uuid AS comic_id, split_part(group_key, '|', 2) AS grade_band, event_on
-      FROM longbox.touched WHERE table_name = %(source)s AND landing_day = ANY(%(days)s)
+      FROM longbox.touched
+      WHERE table_name = %(source)s AND landing_day = ANY(%(days)s)
+        AND split_part(group_key, '|', 1)::uuid BETWEEN %(first)s AND %(last)s
       UNION
       SELECT comic_id, grade_band, sale_date FROM again
       UNION

@@ -6,6 +6,10 @@
 -- One writer of a derived table at a time, across processes; goes with the transaction. Parameter: relation.
 SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
 
+-- name: share_relation
+-- The same lock for those who do not write what it names as a whole: they have it together, and keep its one writer away.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('longbox write ' || %(relation)s, 0))
+
 -- name: feed_id
 SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = %(feed)s
 
@@ -37,6 +41,7 @@ CREATE TEMP TABLE batch_versions (key_hash uuid NOT NULL, content_hash uuid NOT 
                                   is_current boolean NOT NULL, is_tombstone boolean NOT NULL,
                                   is_deleted boolean NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_rows ON COMMIT DROP AS SELECT {columns} FROM {target} LIMIT 0;
+CREATE TEMP TABLE batch_touched ON COMMIT DROP AS SELECT {timed_groups} FROM {target} LIMIT 0;
 CREATE TEMP TABLE batch_rejected (key_hash uuid NOT NULL, content_hash uuid NOT NULL, event_on date NOT NULL,
                                   reason text NOT NULL, detail text NOT NULL) ON COMMIT DROP;
 CREATE TEMP TABLE batch_absent (key_hash uuid NOT NULL, content_hash uuid NOT NULL) ON COMMIT DROP;
@@ -108,22 +113,30 @@ WHERE NOT EXISTS (SELECT FROM batch_rows AS fresh
   AND NOT EXISTS (SELECT FROM batch_absent AS absent
                   WHERE absent.key_hash = version.key_hash AND absent.content_hash = kept.content_hash)
 
+-- name: find_touched
+-- The groups of which a row changes or goes, as it was.
+INSERT INTO batch_touched ({timed_groups})
+SELECT kept.{time}, {kept_groups}
+FROM (TABLE batch_gone UNION ALL
+      SELECT key_hash, event_on FROM batch_changed WHERE is_there AND NOT is_same) AS change,
+     LATERAL (SELECT {timed_groups} FROM {target} AS kept
+              WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on AND {within} OFFSET 0) AS kept
+
 -- name: touch_groups
--- Remember which groups of which days the landing day changed, by the rows as they were and as they will be. Whoever
--- recomputes them deletes what it has taken in.
+-- Remember which groups of which days the landing day changed, by the rows as they were and as they are. Whoever
+-- recomputes them deletes what it has taken in. Last and in order: where another part noted the same group this waits for
+-- its end.
 INSERT INTO longbox.touched (table_name, landing_day, group_key, event_on)
 SELECT DISTINCT %(relation)s, %(landing_day)s::date, concat_ws('|', {groups}), row.{time}
 FROM (
-    SELECT kept.* FROM (TABLE batch_gone UNION ALL
-                        SELECT key_hash, event_on FROM batch_changed WHERE is_there AND NOT is_same) AS change,
-         LATERAL (SELECT {time}, {groups} FROM {target} AS kept
-                  WHERE kept.key_hash = change.key_hash AND kept.{time} = change.event_on AND {within} OFFSET 0) AS kept
+    SELECT {timed_groups} FROM batch_touched
     UNION ALL
     SELECT fresh.{time}, {fresh_groups}
     FROM batch_rows AS fresh JOIN batch_changed AS change
       ON change.key_hash = fresh.key_hash AND change.event_on = fresh.{time} AND NOT change.is_same
 ) AS row
 WHERE num_nulls({groups}) = 0
+ORDER BY 3, 4
 ON CONFLICT DO NOTHING
 
 -- name: delete_gone
