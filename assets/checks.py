@@ -109,7 +109,7 @@ def landing_gaps(
 ) -> list[str]:
     """What lies in the landing zone and was not read, up to `until`, in words."""
     from pipelines.ingestion import landing_days as landed_days
-    from pipelines.ingestion import strange_folders
+    from pipelines.ingestion import strange_folders, stray_files
     from pipelines.monitoring.days import days_without_result
 
     problems = []
@@ -124,6 +124,10 @@ def landing_gaps(
         }
         never |= dict.fromkeys(strange_folders(store, feed), "no landing day (YYYY-MM-DD)")
         problems += [f"{feed.prefix}{name}/ is never read: {why}" for name, why in never.items()]
+        problems += [
+            f"{feed.prefix}{name} is never read: it lies in no landing day; `longbox land` puts it into one"
+            for name in stray_files(store, feed)
+        ]
     return problems
 
 

@@ -17,6 +17,7 @@ from resources.errors import LongboxError, RetryableError
 LOCATION, REPOSITORY = "longbox", "__repository__"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+UNANSWERED_SECONDS = 120.0
 
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -136,7 +137,13 @@ class DagsterClient:
                 f"the Dagster webserver at {self.url} did not answer ({error}); see `longbox status`"
             ) from error
         if answer.get("errors"):
-            told = "; ".join(str(error.get("message")) for error in answer["errors"])
+            told = "; ".join(
+                str(error.get("message")).strip().split("\n", 1)[0] for error in answer["errors"]
+            )
+            if "OperationalError" in told:  # its database is away: as passing as a webserver that is
+                raise DagsterUnavailableError(
+                    f"Dagster could not ask its database ({told}); see `longbox status`"
+                )
             raise DagsterClientError(f"Dagster could not answer: {told}")
         return dict(answer["data"])
 
@@ -215,10 +222,22 @@ class DagsterClient:
         poll_seconds: float = 0.5,
         on_progress: Callable[[Run], None] | None = None,
     ) -> Run:
-        """Poll until the run ends. Raises `DagsterClientError` when it has not by the deadline."""
+        """Poll until the run ends. Raises `DagsterClientError` when it has not by the deadline.
+
+        Raises `DagsterUnavailableError` when nothing was answered for `UNANSWERED_SECONDS`: a server that restarts
+        takes its runs up again.
+        """
         deadline = self._clock() + timeout_seconds
+        answered_at = self._clock()
         while True:
-            run = self.run(run_id)
+            try:
+                run = self.run(run_id)
+            except DagsterUnavailableError:
+                if self._clock() > answered_at + UNANSWERED_SECONDS:
+                    raise
+                self._sleep(poll_seconds)
+                continue
+            answered_at = self._clock()
             if on_progress is not None:
                 on_progress(run)
             if run.has_ended:

@@ -4,6 +4,7 @@ Only reads options and prints; what happens is `pipelines.backup`'s. Needs the s
 """
 
 import datetime as dt
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,12 +74,15 @@ def restore(
 
 def _moment(text: str) -> dt.datetime:
     try:
-        moment = dt.datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        # "2026-11-20 12:00:00 UTC" is how messages write a moment
+        moment = dt.datetime.fromisoformat(
+            re.sub(r"\s*(?:UTC|Z)$", "+00:00", text.strip(), flags=re.IGNORECASE)
+        )
+        if moment.tzinfo is None:
+            raise UserError(f'--to {text!r} has no zone; write "{moment.isoformat(" ")}Z" if it is UTC')
+        return moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
         raise UserError(f'--to {text!r} is no moment; write it as in "2026-11-20 12:00:00Z"') from error
-    if moment.tzinfo is None:
-        raise UserError(f'--to {text!r} has no zone; write "{text.strip()}Z" if it is UTC')
-    return moment
 
 
 def _tell(result: "RestoreResult") -> None:

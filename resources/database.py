@@ -1,6 +1,6 @@
 """PostgreSQL as Longbox uses it: one lazily opened pool a role, checked connections, named time-outs.
 
-Every connection speaks UTC, carries an `application_name`, and works as one of Longbox's own roles
+Every connection speaks UTC and UTF-8, carries an `application_name`, and works as one of Longbox's own roles
 (`longbox_app` unless said otherwise), whatever user the URL logs in as. Driver errors that mean
 "the server is away" are translated here and nowhere else. No SQL of a stage belongs here.
 """
@@ -15,7 +15,12 @@ import psycopg
 from psycopg import sql
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from resources.errors import DatabaseBusyError, DatabaseUnavailableError, OutcomeUnknownError
+from resources.errors import (
+    DatabaseBusyError,
+    DatabaseLimitError,
+    DatabaseUnavailableError,
+    OutcomeUnknownError,
+)
 from resources.setting_values import without_secret
 
 # The pool warns at every attempt; what is wrong is told once, in the error that ends the waiting.
@@ -26,6 +31,15 @@ Connection = psycopg.Connection[tuple[object, ...]]
 APP_ROLE = "longbox_app"
 OWNER_ROLE = "longbox_owner"
 READER_ROLE = "longbox_reader"
+
+# What a statement means must not depend on PGCLIENTENCODING, nor on what ALTER ROLE or ALTER DATABASE say: texts would
+# be stored in another encoding than they were sent in, and a lock taken after the snapshot would protect nothing.
+_ENCODING = "UTF8"
+_OPTIONS = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres -c standard_conforming_strings=on"
+_SESSION = {
+    "default_transaction_isolation": "read committed", "array_nulls": "on", "bytea_output": "hex",
+    "extra_float_digits": "1", "transform_null_equals": "off", "quote_all_identifiers": "off",
+}  # fmt: skip
 
 
 class Database:
@@ -97,7 +111,8 @@ class Database:
                 autocommit=True,
                 application_name=self._application_name,
                 connect_timeout=max(2, int(self._connect_timeout_seconds)),
-                options="-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
+                client_encoding=_ENCODING,
+                options=_OPTIONS,
             )
         except psycopg.OperationalError as error:
             raise DatabaseUnavailableError(
@@ -105,8 +120,7 @@ class Database:
                 "check that it runs and that its URL is right (`longbox status`)"
             ) from error
         with connection:
-            if self.role is not None:
-                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+            self._settle(connection)
             yield connection
 
     def close(self) -> None:
@@ -137,7 +151,8 @@ class Database:
                     kwargs={
                         "application_name": self._application_name,
                         "connect_timeout": max(2, int(self._connect_timeout_seconds)),
-                        "options": "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres",
+                        "client_encoding": _ENCODING,
+                        "options": _OPTIONS,
                     },
                 )
             return self._pool
@@ -154,14 +169,36 @@ class Database:
         return str(error)
 
     def _configure(self, connection: Connection) -> None:
-        if self.role is not None:
-            connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+        self._settle(connection)
         connection.commit()
+
+    def _settle(self, connection: Connection) -> None:
+        """Give a new connection its role, and the settings that statements rely on; one round trip."""
+        wanted = [
+            sql.SQL("SET SESSION {} = {}").format(sql.Identifier(name), value)
+            for name, value in _SESSION.items()
+        ]
+        if self.role is not None:
+            wanted.append(sql.SQL("SET ROLE {}").format(sql.Identifier(self.role)))
+        connection.execute(sql.SQL("; ").join(wanted))
 
 
 def _one_transaction(connection: Connection) -> Iterator[Connection]:
     try:
         yield connection
+    except psycopg.errors.ProgramLimitExceeded as error:
+        connection.rollback()
+        raise DatabaseLimitError(
+            f"PostgreSQL cannot hold it ({error}); nothing of it was kept, and trying again will not help: a text that "
+            "is part of an index, a key or an aggregate's `by` has at most some 2,700 bytes; put `max_length` under "
+            "`rules` of its feed, and correct the rows that are there"
+        ) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        connection.rollback()
+        raise DatabaseLimitError(
+            f"PostgreSQL takes no writes ({error}); if it is a replica, name the primary in LONGBOX_POSTGRES_URL, "
+            "else see default_transaction_read_only of the login and the database"
+        ) from error
     except psycopg.OperationalError as error:
         if connection.broken or connection.closed:
             raise DatabaseUnavailableError(

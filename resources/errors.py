@@ -37,12 +37,20 @@ class CacheUnavailableError(RetryableError):
     """Redis did not answer; reads go on without it (promise 6)."""
 
 
+class DatabaseLimitError(LongboxError):
+    """PostgreSQL cannot hold, or does not take, what it was given, now or later."""
+
+
 class ObjectStoreError(LongboxError):
     """The object store refused or failed an operation for good."""
 
 
 class ObjectStoreUnavailableError(RetryableError):
     """The object store did not answer or failed in a passing way."""
+
+
+class ObjectForbiddenError(ObjectStoreError):
+    """An object is there, and the store may not hand it to us."""
 
 
 class ObjectMissingError(ObjectStoreError):

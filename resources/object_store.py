@@ -10,6 +10,7 @@ import datetime
 import html
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, GenericError
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError
 from obstore.store import LocalStore, from_url
 
 from resources.errors import (
+    ObjectForbiddenError,
     ObjectMissingError,
     ObjectStoreError,
     ObjectStoreUnavailableError,
@@ -78,16 +80,30 @@ class ObjectStore:
                 f"object store {url!r}: the scheme must be one of {', '.join(SCHEMES)}, "
                 "as in file:///srv/longbox or s3://bucket/prefix"
             )
+        if parts.query or parts.fragment:  # it would be left out in silence, and objects go elsewhere
+            raise UserError(
+                f"object store {url!r}: a ? or # in its path is written %3F or %23; nothing may follow it"
+            )
         if parts.scheme == "file":
             if parts.netloc:
                 raise UserError(
                     f"object store {url!r}: a local directory is written with three slashes, file:///path"
                 )
             return cls._local(Path(unquote(parts.path)), url)
+        try:
+            opened, for_sealed = cls._remote(url, retries)
+        except (BaseError, ValueError) as error:
+            raise UserError(
+                f"object store {url!r} cannot be opened: {_reason(error)}; write it as in s3://bucket/prefix"
+            ) from None
+        return cls(opened, url, for_sealed)
+
+    @staticmethod
+    def _remote(url: str, retries: int) -> tuple[obstore.store.ObjectStore, obstore.store.ObjectStore | None]:
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
-        if parts.scheme == "s3":
-            return cls(*_open_s3(url, retry))
-        return cls(from_url(url, retry_config=retry), url)
+        if urlsplit(url).scheme != "s3":
+            return from_url(url, retry_config=retry), None
+        return _open_s3(url, retry)
 
     @classmethod
     def _local(cls, folder: Path, url: str) -> "ObjectStore":
@@ -105,13 +121,13 @@ class ObjectStore:
         """How long a file's name may be: a local folder keeps 255 bytes and needs a few for unfinished uploads."""
         return 250 if self._folder is not None else 900
 
-    def unreachable_names(self, prefix: str) -> builtins.list[str]:
-        """Names directly under `prefix` that are there but cannot be listed or read; only a local folder has them."""
+    def unreachable_names(self, prefix: str) -> dict[str, str]:
+        """What is directly under `prefix` but cannot be listed or read, and why; only a local folder has such names."""
         if self._folder is None:
-            return []
+            return {}
         folder = self._folder / prefix
-        names = os.listdir(folder) if folder.is_dir() else []
-        return sorted(name for name in names if not is_carried(name))
+        faults = {path.name: _fault_of(path) for path in folder.iterdir()} if folder.is_dir() else {}
+        return {name: fault for name, fault in sorted(faults.items()) if fault}
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Every object under the folder `prefix`, ordered by path."""
@@ -131,7 +147,7 @@ class ObjectStore:
         """What a local folder has beside names that make its listing fail."""
         assert self._folder is not None
         folder = self._folder / prefix
-        names = (name for name in os.listdir(folder) if is_carried(name) and (folder / name).is_file())
+        names = (path.name for path in folder.iterdir() if not _fault_of(path) and path.is_file())
         found = (self.head(f"{prefix.rstrip('/')}/{name}") for name in names)
         return [info for info in found if info is not None]
 
@@ -144,6 +160,16 @@ class ObjectStore:
         except BaseError as error:
             raise self._translated(error, "list", prefix) from error
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in result["common_prefixes"])
+
+    def list_names(self, prefix: str) -> builtins.list[str]:
+        """Names of the objects directly under `prefix`, ordered."""
+        try:
+            result = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
+        except FileNotFoundError:
+            return []
+        except BaseError as error:
+            raise self._translated(error, "list", prefix) from error
+        return sorted(meta["path"].rsplit("/", 1)[-1] for meta in result["objects"])
 
     def head(self, path: str) -> ObjectInfo | None:
         """What is at `path`, or None."""
@@ -216,16 +242,16 @@ class ObjectStore:
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
         message = f"the object store {self.url} could not {act} {path!r}: {_reason(error)}"
+        if isinstance(error, PermissionDeniedError) or "Permission denied (os error 13)" in message:
+            return ObjectForbiddenError(f"{message}; give Longbox's user the right to it")
         is_passing = isinstance(error, GenericError)
         remedy = "; try again, and check that the store can be reached" if is_passing else ""
         remedy = next((said for code, said in _REMEDIES.items() if f"{code}: " in message), remedy)
         return (ObjectStoreUnavailableError if is_passing else ObjectStoreError)(message + remedy)
 
 
-def _open_s3(
-    url: str, retry: "RetryConfig"
-) -> tuple[obstore.store.ObjectStore, str, obstore.store.ObjectStore]:
-    """The store, its URL, and the same store for sealed objects."""
+def _open_s3(url: str, retry: "RetryConfig") -> tuple[obstore.store.ObjectStore, obstore.store.ObjectStore]:
+    """The store, and the same store for sealed objects."""
     # a bucket with Object Lock takes nothing without a checksum; SHA-256 is computed for the signature anyway, and
     # costs 3.7 s a GiB where the processor has no instructions for it, CRC-64 a tenth of a second
     opened = from_url(
@@ -241,7 +267,7 @@ def _open_s3(
         client_options={"allow_http": True, "timeout": _SEALED_SECONDS},
         retry_config=retry,
     )
-    return opened, url, for_sealed
+    return opened, for_sealed
 
 
 def is_carried(name: str) -> bool:
@@ -250,6 +276,18 @@ def is_carried(name: str) -> bool:
     Control characters and invalid UTF-8 are refused; `#1` at the end is how a local store names unfinished uploads.
     """
     return _NOT_CARRIED.search(name) is None
+
+
+def _fault_of(path: Path) -> str:
+    """Why a local store cannot hand out what is at `path`; empty for files and folders."""
+    if not is_carried(path.name):
+        return "the object store cannot carry that name; rename the file"
+    try:
+        is_readable = stat.S_IFMT(path.stat().st_mode) in (stat.S_IFREG, stat.S_IFDIR)
+    except OSError as error:  # a link to nothing, or to itself; or a file that was just removed
+        why = f"it is a link that leads to no file ({error.strerror}); put the file itself there"
+        return why if path.is_symlink() else ""
+    return "" if is_readable else "it is no file but a pipe, a socket or a device; put a file there"
 
 
 def _reason(error: Exception) -> str:

@@ -59,19 +59,20 @@ def arrow_without_pandas() -> None:
     with _arrow_lock:
         if "pandas" in sys.modules:
             return
-        sys.meta_path.insert(0, _NO_PANDAS)
+        refusing = _NoPandas(threading.get_ident())
+        sys.meta_path.insert(0, refusing)
         try:
             pyarrow.scalar("")
         finally:
-            sys.meta_path.remove(_NO_PANDAS)
+            sys.meta_path.remove(refusing)
 
 
 class _NoPandas(importlib.abc.MetaPathFinder):
-    """Refuses one import."""
+    """Refuses one import on one thread: others may be about to import pandas for themselves."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
 
     def find_spec(self, name: str, path: object, target: object = None) -> None:
-        if name == "pandas":
+        if name == "pandas" and threading.get_ident() == self._thread:
             raise ModuleNotFoundError("pandas is not wanted here", name=name)
-
-
-_NO_PANDAS = _NoPandas()

@@ -108,6 +108,7 @@ class Shipper:
         self._looked_at: set[str] = set()  # runs whose beginning was compared with what is there
         self._is_known = False
         self.covered: Covered | None = None
+        self._newest_held: Sample | None = None  # up to the end of the last whole segment
 
     def ship(self, *, is_due: bool, live_run: Callable[[], str] = lambda: "") -> Shipped:
         """One pass; `is_due`: the open segment too, and say until when everything is there.
@@ -143,6 +144,10 @@ class Shipper:
         if is_due:
             self._clear_outbox()
             self._cover(sample)
+        elif (
+            segments
+        ):  # a segment says until when it leads; what is said of all must not lag behind, it would seem stale
+            self._cover(self._newest_held)
         return Shipped(segments, partials, self.covered)
 
     def stage(self, live_run: str = "") -> None:
@@ -177,7 +182,7 @@ class Shipper:
                 return
             name, data = layout.partial(*key, valid), data[:valid]
         else:
-            name, until = layout.segment(*key), self._whole_until(file, data)
+            name, until = layout.segment(*key), self._whole_until(file)
         outbox.put(name, self._archive.seal(recovery_lock(self._load_keys()), name, data, until))
         shorter, self._staged[key] = self._staged.get(key, set()), {name}
         self._on_shipped(name)  # before the shorter one goes: who looks for that finds that more is coming
@@ -215,10 +220,11 @@ class Shipper:
             if staged is not None:
                 self._archive.put_sealed(name, file.segment, staged.data)
             else:
-                until = self._whole_until(file, data)
+                until = self._whole_until(file)
                 self._archive.put_segment(recovery_lock(self._load_keys()), *key, data, until)
             self._prove(name)
             self._segments.add(key)
+        self._newest_held = self._sample_within(file)
         self._remove(self._partials.pop(key, ()))
         file.path.unlink()
         return int(is_new)
@@ -243,11 +249,15 @@ class Shipper:
         self._remove(there - {name})
         return 1
 
-    def _whole_until(self, file: SpoolFile, data: bytes) -> dt.datetime | None:
+    def _whole_until(self, file: SpoolFile) -> dt.datetime | None:
         """Up to which moment a whole segment holds every commit."""
-        end = (segment_number(file.segment, len(data)) + 1) * len(data)
-        sample = self._samples.newest(file.timeline, end)
+        sample = self._sample_within(file)
         return sample.at if sample else None
+
+    def _sample_within(self, file: SpoolFile) -> Sample | None:
+        """The newest reading up to the end of a segment."""
+        size = self._archive.segment_bytes
+        return self._samples.newest(file.timeline, (segment_number(file.segment, size) + 1) * size)
 
     def _valid(self, file: SpoolFile, data: bytes, sample: Sample | None) -> tuple[int, dt.datetime | None]:
         """How much of an open segment is there, and up to which moment it holds every commit."""
@@ -310,9 +320,8 @@ class Shipper:
 
     def _cover(self, sample: Sample | None) -> None:
         """Say until when every commit is in the store, if that is later than what was said."""
-        if sample is None or (
-            self.covered and (self.covered.timeline, self.covered.at) == (sample.timeline, sample.at)
-        ):
+        said = self.covered
+        if sample is None or (said and said.timeline == sample.timeline and said.at >= sample.at):
             return
         if self._holds(sample):
             covered = Covered(sample.at, sample.lsn, sample.timeline)

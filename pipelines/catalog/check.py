@@ -4,7 +4,7 @@ Read-only, with the same rules as `consistency`, now that the columns of migrate
 too. Run it after migrations; what it finds is a fault of the YAML or of a migration, never of data.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pipelines.catalog.column_checks import Types
 from pipelines.catalog.consistency import (
@@ -16,7 +16,7 @@ from pipelines.catalog.consistency import (
 )
 from pipelines.catalog.document import Document, read_document
 from pipelines.catalog.errors import Problem, suggest
-from pipelines.catalog.feed_keys import REMEDY, changed_key, kept_keys
+from pipelines.catalog.feed_keys import Identity, changes, kept_identities
 from pipelines.catalog.model import Catalog, Feed, Gaps, System, Table
 from pipelines.catalog.shape import TableShape, table_shapes
 from pipelines.catalog.types import SUPPORTED_TYPES, known_type
@@ -32,7 +32,7 @@ def check_against_database(connection: Connection, catalog: Catalog) -> list[Pro
         shapes = table_shapes(connection, system.name)
         for table in system.tables.values():
             _check_table(document, system, table, shapes)
-        kept = kept_keys(connection, system.name)
+        kept = kept_identities(connection, system.name)
         for feed in system.feeds.values():
             _check_feed(document, feed, shapes.get(feed.table), kept)
         for name, aggregate in system.aggregates.items():
@@ -114,11 +114,11 @@ def _check_view(connection: Connection, document: Document, system: System, name
 
 
 def _check_feed(
-    document: Document, feed: Feed, shape: TableShape | None, kept: Mapping[str, Sequence[str]]
+    document: Document, feed: Feed, shape: TableShape | None, kept: Mapping[str, Identity]
 ) -> None:
     path = ("feeds", feed.name)
-    if message := changed_key(feed, kept):
-        document.report((*path, "key"), message, REMEDY)
+    for change in changes(feed, kept):
+        document.report((*path, change.name), change.message, change.remedy)
     if shape is None:
         return
     if shape.kind not in ("table", "partitioned table"):

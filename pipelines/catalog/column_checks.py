@@ -47,6 +47,8 @@ def check_column(
 def check_rule(document: Document, path: YamlPath, feed: Feed, column: str, kind: ColumnType) -> None:
     """Report the conditions of a rule that make no sense for the column's type."""
     rule = feed.rules[column]
+    if len({type(bound) for bound in rule.bounds.values()}) == 1 and rule.is_impossible:
+        document.report(path, "no value can satisfy its limits", "exchange or correct them")
     for name, bound in rule.bounds.items():
         is_number_bound = not hasattr(bound, "year")
         if is_number_bound and not kind.is_number:

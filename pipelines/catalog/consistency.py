@@ -152,13 +152,7 @@ def _check_lifecycle(document: Document, path: YamlPath, table: Table) -> None:
 
 def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
     """Report columns that the feed's table does not have, and rules, derivations and formats that do not fit them."""
-    targets: dict[str, str] = {}
-    for landed, column in feed.columns.items():
-        check_column(document, (*path, "columns", landed), column, types, feed.table)
-        if column in targets:
-            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
-            document.report((*path, "columns", landed), message, "map one landed column to it")
-        targets.setdefault(column, landed)
+    _check_landed_names(document, (*path, "columns"), feed, types)
     for name, columns in (("key", feed.key), ("require", feed.require)):
         for i, column in enumerate(columns):
             is_implied = name == "require" and not document.has((*path, name, i))
@@ -175,6 +169,22 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
     _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
     _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)
+
+
+def _check_landed_names(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
+    """Report landed names that lead to no column, or two of them to one, or that a file cannot tell apart."""
+    targets: dict[str, str] = {}
+    spellings: dict[str, str] = {}
+    for landed, column in feed.columns.items():
+        check_column(document, (*path, landed), column, types, feed.table)
+        if column in targets:
+            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
+            document.report((*path, landed), message, "map one landed column to it")
+        targets.setdefault(column, landed)
+        other = spellings.setdefault(landed.casefold(), landed)
+        if other != landed:
+            message = f"the landed names {other!r} and {landed!r} differ only in case"
+            document.report((*path, landed), message, "keep one: files are read whatever the case")
 
 
 def _check_may_be_missing(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
@@ -221,6 +231,7 @@ def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types 
             document.report(
                 where, f"column {column!r} is also filled from the files", "take it out of `columns:`"
             )
+    _check_uses_of_derived(document, path, feed)
     for column in feed.formats:
         where = (*path, "formats", column)
         kind = check_column(document, where, column, types, feed.table)
@@ -228,6 +239,20 @@ def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types 
             document.report(
                 where, f"column {column!r} is {kind.name}", "a format is for date and timestamp columns"
             )
+
+
+def _check_uses_of_derived(document: Document, path: YamlPath, feed: Feed) -> None:
+    """Report what is asked of a derived column that only a landed one can give: it would never be looked at."""
+    asked: list[tuple[YamlPath, str]] = [
+        *(((*path, "key", i), column) for i, column in enumerate(feed.key)),
+        *(((*path, "may_be_missing", i), column) for i, column in enumerate(feed.may_be_missing)),
+        *(((*path, name, column), column) for name in ("rules", "formats") for column in getattr(feed, name)),
+    ]
+    for where, column in asked:
+        if column in feed.derive:
+            source = feed.derivations[column].column
+            message = f"column {column!r} is derived from {source!r}, the files do not have it"
+            document.report(where, message, f"say it of {source!r}, or take it out")
 
 
 def _with_implied_requirements(feed: Feed, table: Table | None) -> Feed:

@@ -5,7 +5,10 @@ keys that YAML 1.1 turns into something else (`no`, `on`, `2024`) reported, and 
 catalogue rules here.
 """
 
+import math
+import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import yaml
@@ -16,6 +19,10 @@ _MAX_NODES = (
     200_000  # a file of aliases of aliases grows without bound; the largest sane catalogue has some thousands
 )
 _BIG_FILE_BYTES = 4 << 20
+# 010 (8), 1:30 (90), 0x10 (16) and 1_000 are numbers to YAML 1.1, and hardly ever meant so
+_PLAIN_NUMBER = re.compile(
+    r"[-+]?(?:0|[1-9][0-9]*|[0-9]+\.[0-9]*(?:e[-+]?[0-9]+)?|\.[0-9]+|\.inf|\.nan)", re.IGNORECASE
+)
 
 
 @dataclass
@@ -152,8 +159,15 @@ class _Walk:
     def _scalar(self, node: yaml.ScalarNode, path: YamlPath) -> object:
         self._document._texts[path] = node.value
         try:
-            return self._loader.construct_object(node)
-        except ValueError as error:  # 2024-13-01 has the form of a date
+            value = self._loader.construct_object(node)
+            if type(value) in (int, float) and not _PLAIN_NUMBER.fullmatch(node.value):
+                message = f"YAML reads {node.value} as the number {value}"
+                self._report_at(
+                    node, path, message, f'write that number plainly, or the text in quotes: "{node.value}"'
+                )
+            # 1.10 is also a word that a list may have: its digits are kept
+            return Decimal(node.value) if isinstance(value, float) and math.isfinite(value) else value
+        except (ValueError, ArithmeticError) as error:  # 2024-13-01 has the form of a date
             self._report_at(
                 node, path, f"{node.value!r} is not a value YAML knows ({error})", "mend it, or quote it"
             )
@@ -214,4 +228,4 @@ class _Walk:
 def _noun(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
-    return "number" if isinstance(value, int | float) else "date"
+    return "number" if isinstance(value, int | float | Decimal) else "date"

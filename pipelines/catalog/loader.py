@@ -5,6 +5,7 @@ another; `consistency` then looks across them. Reading only: no database, no env
 """
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -265,7 +266,7 @@ def _known_beside(path: YamlPath) -> list[str]:
 def _noun(value: object) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
-    return f"the number {value}" if isinstance(value, int | float) else f"a {type(value).__name__}"
+    return f"the number {value}" if isinstance(value, int | float | Decimal) else f"a {type(value).__name__}"
 
 
 def _keys(raw: object) -> frozenset[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
@@ -49,6 +49,18 @@ class Rule(_Declared):
         """The limits that are set, by name."""
         names = ("greater_than", "at_least", "less_than", "at_most")
         return {name: bound for name in names if (bound := getattr(self, name)) is not None}
+
+    @property
+    def is_impossible(self) -> bool:
+        """Whether no value lies within its limits, which are of one kind."""
+        limits: Mapping[str, Any] = self.bounds
+        lowest = [limits[name] for name in ("greater_than", "at_least") if name in limits]
+        highest = [limits[name] for name in ("less_than", "at_most") if name in limits]
+        if not lowest or not highest:
+            return False
+        low, high = max(lowest), min(highest)
+        is_left_out = low == limits.get("greater_than") or high == limits.get("less_than")
+        return bool(low > high or (low == high and is_left_out))
 
 
 class Deletions(_Declared):
@@ -90,7 +102,8 @@ class Feed(_Declared):
     derive: dict[values.ColumnName, values.Derivation] = {}
     """Table columns computed from others, such as `sale_date: utc_date(sold_at)`."""
     formats: dict[values.ColumnName, values.TimeFormat] = {}
-    """strptime format of date and time columns that are not ISO 8601, such as `%m/%d/%Y`."""
+    """Format of date and time columns that are not ISO 8601: of strptime, such as `%m/%d/%Y`, or `epoch_seconds` or
+    `epoch_milliseconds` for numbers since 1970."""
     encoding: values.Encoding = "utf-8"
     """Character encoding of text files."""
     delimiter: values.Delimiter | None = None
@@ -158,7 +171,8 @@ class Column(_Declared):
     not_null: StrictBool = False
     """Whether every row must have a value."""
     default: values.Default | None = None
-    """Value of rows that do not give one: a literal, or now() for a timestamptz."""
+    """Value of rows that do not give one: a literal, or now() for a timestamptz. Of landed rows: those of files without
+    the column, and, where it is `not_null`, those whose field is empty."""
     description: str = ""
     """What it means, in plain words."""
 

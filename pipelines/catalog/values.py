@@ -28,6 +28,10 @@ MEASURES = (
 )  # fmt: skip
 WEIGHTED = ("sum", "mean")
 
+EPOCHS = ("epoch_seconds", "epoch_milliseconds")
+
+_SAMPLE = "a,b\n"
+_FIRST_DAY = datetime.date(1970, 1, 1)
 _SYSTEM_COLUMNS = frozenset({"tableoid", "xmin", "cmin", "xmax", "cmax", "ctid"})
 _CALL = re.compile(r"^\s*([A-Za-z_][A-Za-z0-9_]*)\s*\(\s*([^()]+?)\s*\)\s*$")
 _BINS = re.compile(r"^\s*(\d{1,4})\s+(minute|hour)s\s*\(\s*([^()]+?)\s*\)\s*$")
@@ -131,11 +135,15 @@ def _time_zone(text: str) -> str:
 
 def _day(value: object) -> datetime.date:
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        return value
-    try:
-        return datetime.date.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        raise ValueError(f"{str(value)!r} is no day; write it as 2024-01-31") from None
+        day = value
+    else:
+        try:
+            day = datetime.date.fromisoformat(value if isinstance(value, str) else "")
+        except ValueError:
+            raise ValueError(f"{str(value)!r} is no day; write it as 2024-01-31") from None
+    if day < _FIRST_DAY:
+        raise ValueError(f"{day} is before {_FIRST_DAY}, when nothing landed yet; correct the year")
+    return day
 
 
 def _call(text: str, functions: Iterable[str], *, example: str) -> tuple[str, str]:
@@ -237,28 +245,35 @@ def _every(value: object) -> str:
 
 def _time_format(text: str) -> str:
     sample = datetime.datetime(2001, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
+    if text in EPOCHS:
+        return text
     try:
         if "%" not in text:
             raise ValueError("it has no % directive")
         datetime.datetime.strptime(sample.strftime(text), text)
     except ValueError as error:
         raise ValueError(
-            f"{text!r} is no strptime format ({error}); write it as %m/%d/%Y or %d.%m.%Y %H:%M"
+            f"{text!r} is no strptime format ({error}); write it as %m/%d/%Y or %d.%m.%Y %H:%M, "
+            f"or {' or '.join(EPOCHS)} for a number"
         ) from None
     return text
 
 
 def _encoding(text: str) -> str:
     try:
-        return codecs.lookup(text).name
-    except LookupError:
+        found = codecs.lookup(text)
+        read = codecs.getincrementaldecoder(text)(errors="surrogateescape").decode(_SAMPLE.encode(text), True)
+        if read != _SAMPLE:  # hex and the like turn bytes into bytes
+            raise LookupError(text)
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError):
         raise ValueError(
             f"there is no encoding {text!r}; usual ones are utf-8, latin-1, cp1252, utf-16"
         ) from None
+    return found.name
 
 
 def _delimiter(text: str) -> str:
-    if len(text) != 1 or text in '"\r\n\\\0':
+    if len(text) != 1 or text in '"\r\n\\\0' or text.isalnum():
         raise ValueError(f'{text!r} is no delimiter; it is one character, such as "," ";" "|" or "\\t"')
     return text
 

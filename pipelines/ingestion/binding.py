@@ -34,7 +34,7 @@ from pipelines.ingestion.columns import (
     where,
 )  # fmt: skip
 from pipelines.ingestion.csv_records import Record
-from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
+from pipelines.ingestion.errors import BadValue, UnreadableFileError, plain_name, shown
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import Converter, Value, converter
 from resources.errors import LongboxError
@@ -264,6 +264,12 @@ def bind(
             f"no column {wanted}; the file has {', '.join(header) or 'none'}",
             "add it to the file, or map its name under `columns` in the feed",
         )
+    if not position:
+        raise UnreadableFileError(
+            "missing_column",
+            f"none of its columns is one of {feed.system}.{feed.table}; it has {', '.join(header) or 'none'}",
+            "give it a header, or map its names under `columns` in the feed",
+        )
     bound = position.keys() & only if only else position.keys()
     fields = [_field_of(feed, own[name], position[name], name in required) for name in own if name in bound]
     return RowMaker(feed, fields, table, landing_day, file_key), tuple(unknown)
@@ -293,7 +299,7 @@ def known_names(feed: Feed, shape: TableShape) -> list[str]:
 
 
 def _same_name(landed: str, own: Mapping[str, object], mapped: dict[str, str]) -> str | None:
-    name = re.sub(r"[^0-9a-z]+", "_", landed.casefold()).strip("_")
+    name = plain_name(landed)
     return name if name in own and name not in mapped.values() else None
 
 

@@ -58,10 +58,12 @@ class CsvRecords:
         self.delimiter = delimiter or _delimiter_of(first, wanted)
         self.line = lines.number
         if lines.faults:
+            detail = "; ".join(fault.detail for fault in lines.faults.values())
             raise UnreadableFileError(
                 "unreadable",
-                "its header line is not valid text",
-                "land a text file with a header",
+                f"its header line is not valid text ({detail})",
+                "land a text file with a header, in UTF-8, or declare its `encoding` in the feed, such as latin-1 "
+                "(utf-16-le where NUL bytes stand between the letters)",
             )
         try:
             self.header = [name.strip() for name in next(csv.reader([first], delimiter=self.delimiter), [])]

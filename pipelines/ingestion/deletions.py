@@ -6,7 +6,6 @@ needs the key (and the revision), nothing else of it is read, so that it may lac
 """
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.binding import Faults, FaultyColumn, RowMaker, Values, bind
 from pipelines.ingestion.columns import NULL, Column, Row, Rows, hashed, joined, texts
 from pipelines.ingestion.csv_records import Record
-from pipelines.ingestion.errors import BadValue, UnreadableFileError
+from pipelines.ingestion.errors import BadValue, UnreadableFileError, plain_name
+from pipelines.ingestion.numbers import decimal_of
 
 
 class MarkedRowMaker:
@@ -33,7 +33,7 @@ class MarkedRowMaker:
     ) -> None:
         """`live` and `gone` make the rows of either kind, or say why the file cannot hold rows of that kind."""
         self._mark = mark
-        self._words = {word.casefold() for word in deletions.one_of}
+        self._words = {_folded(word) for word in deletions.one_of}
         self._live, self._gone = live, gone
         maker = gone if isinstance(live, UnreadableFileError) else live
         assert isinstance(maker, RowMaker), "a file that can hold rows of neither kind is not bound"
@@ -72,7 +72,7 @@ class MarkedRowMaker:
         return set(pc.indices_nonzero(pc.is_in(values, value_set=texts(hits))).to_pylist()) if hits else set()
 
     def _is_mark(self, value: Any) -> bool:
-        return str(value).strip().casefold() in self._words
+        return value is not None and _folded(value) in self._words
 
     def _live_rows(self, columns: Sequence[Values], lines: Column) -> tuple[Rows, Faults]:
         if isinstance(self._live, UnreadableFileError):
@@ -132,6 +132,15 @@ def bind_feed(
     )
 
 
+def _folded(mark: Any) -> str:
+    """A mark as it is compared: whatever its case, and a number whatever its form, as 1.0 is what pandas makes of 1."""
+    text = str(mark).strip().casefold()
+    try:
+        return f"{decimal_of(text).normalize():f}"
+    except BadValue:
+        return text
+
+
 def _place_of_mark(deletions: Deletions | None, header: Sequence[str]) -> int | None:
     """Where the mark stands in a record; None for a file without it, which deletes nothing."""
     if deletions is None:
@@ -141,7 +150,7 @@ def _place_of_mark(deletions: Deletions | None, header: Sequence[str]) -> int | 
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^0-9a-z]+", "_", name.casefold()).strip("_") or name.casefold()
+    return plain_name(name) or name.casefold()
 
 
 def _taken(values: Values, places: Column) -> Values:

@@ -29,6 +29,10 @@ from resources.database import Connection
 from resources.sql import Queries
 
 QUERIES = Queries.of("pipelines.ingestion")
+# What a table says to a row that it does not take; the last, that a text is too long for an index.
+REFUSALS = (
+    psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException, psycopg.errors.ProgramLimitExceeded,
+)  # fmt: skip
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
 
 
@@ -109,7 +113,7 @@ class DirectCopy:
             with self._connection.transaction():
                 self._copy_into_table(prepared)
                 self._registry.add(prepared.entries)
-        except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException):
+        except REFUSALS:
             return False
         return True
 

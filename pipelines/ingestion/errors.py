@@ -5,6 +5,7 @@ A `BadValue` or `BadRecord` costs one row, an `UnreadableFileError` the whole fi
 """
 
 import datetime as dt
+import re
 from decimal import Decimal
 
 from resources.errors import LongboxError, RetryableError
@@ -58,6 +59,11 @@ class UnreadableFileError(LongboxError):
 
 class FileChangedError(RetryableError):
     """A landed file was replaced or removed while it was read; nothing of it was kept."""
+
+
+def plain_name(name: str) -> str:
+    """A landed name in the form that columns have: `Sale ID` is sale_id."""
+    return re.sub(r"[^0-9a-z]+", "_", name.casefold()).strip("_")
 
 
 def shown(value: object) -> str:

@@ -10,16 +10,20 @@ import codecs
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.csv_records import Block, CsvRecords, Record
-from pipelines.ingestion.errors import BadRecord, UnreadableFileError
+from pipelines.ingestion.errors import BadRecord, UnreadableFileError, plain_name
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
 
-_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{")  # how an object begins, or a list of some
+_JSON = re.compile("\ufeff?\\s*(?:\\[\\s*)?\\{")  # how an object begins, or a list of some
+
+
+MAX_KNOWN = 1000  # sets of names, and unknown names, that are remembered
 
 
 class Records(Protocol):
@@ -61,16 +65,24 @@ def open_records(
             "it is named .parquet but is not a Parquet file",
             "land a Parquet file",
         )
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and encoding == "utf-8":
-        encoding = "utf-16"
+    encoding = _marked_encoding(head) or encoding
     lines = Lines(chunks, encoding)
-    if _JSON.match(head) or suffixes & {
+    if _JSON.match(head.decode(encoding, errors="ignore")) or suffixes & {
         ".jsonl",
         ".ndjson",
         ".json",
     }:
         return JsonRecords(lines, wanted)
     return CsvRecords(lines, delimiter, wanted)
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    """The encoding that a text's byte order mark tells: it knows better than the feed."""
+    marks = {
+        codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",
+        codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16",
+    }  # fmt: skip
+    return next((encoding for mark, encoding in marks.items() if head.startswith(mark)), None)
 
 
 class JsonRecords:
@@ -98,8 +110,9 @@ class JsonRecords:
         return iter(self)
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
-        wanted, known = self._wanted, set(self._wanted)
+        names = JsonNames(self._wanted)
         last: Any = None
+        found = FoundNames([], set(), set(), None)
         for text in self._lines:
             self._text, self.line = text, self._lines.number
             if not text.strip():
@@ -129,10 +142,63 @@ class JsonRecords:
                 continue
             if item.keys() != last:  # nearly all records of a file have the same names
                 last = item.keys()
-                self.seen.update(last & known)
-                if len(self.unknown) < 1000:
-                    self.unknown.update(last - known)
-            yield [item.get(name) for name in wanted]
+                found = names.find(last)
+                self.seen.update(found.seen)
+                if len(self.unknown) < MAX_KNOWN:
+                    self.unknown.update(found.unknown)
+            yield [item.get(key) for key in found.keys] if found.fault is None else found.fault
+
+
+class FoundNames(NamedTuple):
+    """The key that an object has for each wanted name; which of these it has, what else it has, what is wrong."""
+
+    keys: list[str]
+    seen: set[str]
+    unknown: set[str]
+    fault: BadRecord | None
+
+
+class JsonNames:
+    """Finds the wanted names among the keys of JSON objects, whatever their case, as in the header of a CSV."""
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._wanted = list(wanted)
+        self._by_form = {name.casefold(): name for name in reversed(self._wanted)}
+        self._known: dict[tuple[str, ...], FoundNames] = {}  # records of a feed have few sets of names
+
+    def find(self, keys: Collection[str]) -> FoundNames:
+        """Where the wanted names stand in an object. A key spelled exactly so comes before one of another case."""
+        names = tuple(keys)
+        found = self._known.get(names)
+        if found is None:
+            found = self._find(names)
+            if len(self._known) < MAX_KNOWN:
+                self._known[names] = found
+        return found
+
+    def _find(self, keys: tuple[str, ...]) -> FoundNames:
+        found = {name: name for name in self._wanted if name in keys}
+        unknown: set[str] = set()
+        fault: BadRecord | None = None
+        for key in keys:
+            if key in found:
+                continue
+            name = self._by_form.get(key.casefold()) or self._by_form.get(plain_name(key))
+            if name is None or name in keys:
+                unknown.add(key)
+            elif name in found:
+                fault = BadRecord(
+                    "malformed", f"the names {found[name]!r} and {key!r} both mean {name}", "keep one of them"
+                )
+            else:
+                found[name] = key
+        if keys and not found:
+            listed = ", ".join(sorted(keys)[:10])
+            fault = BadRecord(
+                "malformed", f"it has no column of the feed; its names are {listed}",
+                "map its names under `columns` in the feed",
+            )  # fmt: skip
+        return FoundNames([found.get(name, name) for name in self._wanted], set(found), unknown, fault)
 
 
 def _one_list() -> UnreadableFileError:
@@ -172,10 +238,8 @@ class ParquetRecords:
         return self._row
 
     def text_of(self, raw_lines: Any) -> str:
-        values = dict(zip(self.header, raw_lines, strict=True))
-        return json.dumps(values, default=str, ensure_ascii=False).replace("\\u0000", "\ufffd")[
-            :RAW_TEXT_LIMIT
-        ]
+        text = _json_text(dict(zip(self.header, raw_lines, strict=True)))
+        return text.replace("\\u0000", "\ufffd")[:RAW_TEXT_LIMIT]
 
     def pieces(self) -> Iterator[Record | BadRecord | Block]:
         return iter(self)
@@ -211,5 +275,42 @@ def _plain_values(column: Any) -> list[Any]:
         column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
     if pa.types.is_float32(column.type):
         column = pc.cast(column, pa.string())  # 1.1, which as a double would be 1.100000023841858
-    values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except (ValueError, KeyError, OverflowError):  # a year past 9999, a map with a key twice: one row's fault
+        values = [_plain_value(scalar) for scalar in column]
     return values
+
+
+def _plain_value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py(maps_as_pydicts="strict")
+    except (ValueError, KeyError, OverflowError) as error:
+        return OddValue(f"{scalar.type}: {' '.join(map(str, error.args))}")
+
+
+class OddValue:
+    """A value that Python has nothing for. No column takes it, but the rest of its row, and its file, can be read."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __repr__(self) -> str:
+        return self._what
+
+
+def _json_text(value: Any) -> str:
+    """A row as JSON from which it can be read again: numbers keep their digits, bytes are hexadecimal."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ", ".join(f"{_json_text(str(key))}: {_json_text(item)}" for key, item in value.items())
+            + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_json_text, value)) + "]"
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
+    if isinstance(value, bytes):
+        value = f"\\x{value.hex()}"
+    return json.dumps(value, default=str, ensure_ascii=False)

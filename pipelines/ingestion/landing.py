@@ -24,17 +24,22 @@ def strange_folders(store: ObjectStore, feed: Feed) -> list[str]:
     return [name for name in store.list_folders(feed.prefix) if _day_of(name) is None]
 
 
+def stray_files(store: ObjectStore, feed: Feed) -> list[str]:
+    """Files that lie in the feed's folder itself, in no landing day: they are never read, so they are reported."""
+    return store.list_names(feed.prefix)
+
+
 def files_of_day(store: ObjectStore, feed: Feed, landing_day: dt.date) -> Iterator[ObjectInfo]:
     """The landed files of a day, by name."""
     return store.list(f"{feed.prefix}{landing_day.isoformat()}/")
 
 
 def names_out_of_reach(store: ObjectStore, feed: Feed, landing_day: dt.date) -> list[str]:
-    """Landed files that the store cannot hand out because of their names, in words with the remedy."""
+    """What landed and the store cannot hand out, because of its name or because it is no file, in words."""
     folder = f"{feed.prefix}{landing_day.isoformat()}/"
     return [
-        f"{name!r} was not read: the object store cannot carry that name; rename the file and run the day again"
-        for name in store.unreachable_names(folder)
+        f"{name!r} was not read: {why} and run the day again"
+        for name, why in store.unreachable_names(folder).items()
     ]
 
 

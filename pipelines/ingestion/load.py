@@ -8,8 +8,9 @@ file, or all of it. Rules of identity and time: DESIGN, "Rules that settle thing
 import datetime as dt
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from pipelines.catalog.days import combine_days, record_days
@@ -41,7 +42,7 @@ from pipelines.ingestion.schema_changes import (
 from pipelines.ingestion.stream import CHUNK_ROWS, LARGE_BYTES, SMALL_CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
-from resources.errors import ObjectMissingError
+from resources.errors import DatabaseLimitError, ObjectForbiddenError, ObjectMissingError
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.runtime import arrow_without_pandas
 from resources.sql import storable
@@ -102,7 +103,7 @@ class Loader:
             seen = _unchanged(earlier.get(name, []), info, self.feed.version)
             try:
                 files.append(seen or self._load_file(target, info, name, landing_day))
-            except (ObjectMissingError, FileChangedError) as error:
+            except (ObjectMissingError, ObjectForbiddenError, FileChangedError) as error:
                 vanished.append(str(error))
         return self._close_day(target, landing_day, files, vanished)
 
@@ -145,6 +146,12 @@ class Loader:
                 return self._load_content(connection, target, info, content, account)
         except UnreadableFileError as fault:
             return self._quarantine_file(info, fault, account)
+        except DatabaseLimitError:
+            size = cast("int | None", account["content_bytes"])
+            if size is None or size < self.bulk_bytes:
+                raise
+            # an index that is made at the end refuses the whole file; one that is there before refuses a row
+            return replace(self, bulk_bytes=sys.maxsize)._load_file(target, info, name, landing_day)
 
     def _load_content(
         self,

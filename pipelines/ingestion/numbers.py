@@ -9,8 +9,11 @@ from typing import Any
 
 from pipelines.ingestion.errors import BadValue, shown
 
-# Noise of binary floating point in a text: 19.990000000000002 is 19.99 (relative bound, far above 2**-53).
-FLOAT_NOISE = Decimal("1e-9")
+# A double's shortest text has up to 17 digits, and the last of them are noise where 16 or more are written: then, and
+# only then, 19.990000000000002 is 19.99. The first 13 digits are never noise, nor is what fewer digits say.
+_NOISY_DIGITS = (16, 17)
+_SURE = decimal.Context(prec=13, rounding=decimal.ROUND_HALF_EVEN)
+_NEARLY_NOTHING = Decimal("1e-12")  # what is left of 0.1 + 0.2 - 0.3 has no sure digit
 _EXACT = decimal.Context(prec=200, traps=[decimal.InvalidOperation])
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,25}(?:\.0*)?")
@@ -37,7 +40,7 @@ def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]
                 f"{shown(value)} does not fit numeric({precision},{scale})",
                 f"write a number below {limit:f}",
             )
-        if rounded != number and abs(rounded - number) > FLOAT_NOISE * max(Decimal(1), abs(number)):
+        if rounded != number and not _is_noise(number, rounded):
             raise BadValue(
                 "too_many_decimals",
                 f"{shown(value)} has more than {scale} decimals",
@@ -46,6 +49,13 @@ def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]
         return f"{rounded:f}" if rounded else f"{quantum * 0:f}"
 
     return convert
+
+
+def _is_noise(number: Decimal, rounded: Decimal) -> bool:
+    """Whether binary floating point alone parts `number` from `rounded`."""
+    if len(number.normalize(_EXACT).as_tuple().digits) not in _NOISY_DIGITS:
+        return False
+    return abs(number) < _NEARLY_NOTHING if not rounded else _SURE.plus(number) == rounded
 
 
 def decimal_of(value: Any) -> Decimal:

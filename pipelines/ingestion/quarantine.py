@@ -17,6 +17,7 @@ from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.chunk import Chunk
 from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
+from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
 from pipelines.ingestion.periods import Target
@@ -138,9 +139,9 @@ def _replay_load(
         connection.execute(QUERIES["rows_to_replay"], {"load_id": load_id, "ids": ids}).fetchall(),
     )
     loaded = duplicate = remaining = 0
-    for names, group in _by_header(rows, header, loader.feed, known_names(loader.feed, target.shape)):
+    for names, group, feed in _by_header(rows, header, loader.feed, known_names(loader.feed, target.shape)):
         new, known, kept = _replay_rows(
-            connection, loader, target, names, group,
+            connection, loader, target, feed, names, group,
             load_id=load_id, landing_day=landing_day, judged_on=judged_on, file_name=file_name,
             file_key=content_hash.hex(),
         )  # fmt: skip
@@ -153,7 +154,7 @@ def _replay_load(
 
 
 def _replay_rows(
-    connection: Connection, loader: Loader, target: Target, names: Sequence[str],
+    connection: Connection, loader: Loader, target: Target, feed: Feed, names: Sequence[str],
     group: "Sequence[tuple[int, int, int, Any]]", *, load_id: int, landing_day: dt.date, judged_on: dt.date,
     file_name: str, file_key: str,
 ) -> tuple[int, int, int]:  # fmt: skip
@@ -162,7 +163,7 @@ def _replay_rows(
     chunk, closed, kept = Chunk(), [], 0
     try:
         maker, _ = bind_feed(
-            loader.feed,
+            feed,
             table,
             target.shape,
             names,
@@ -207,8 +208,11 @@ def _by_header(
     header: dict[str, Any],
     feed: Feed,
     wanted: Sequence[str],
-) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]]]]":
-    """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows."""
+) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]], Feed]]":
+    """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows.
+
+    With each group the feed to read it by: texts that were made for the table are no longer in the feed's formats.
+    """
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
     landed_names = {column: landed for landed, column in feed.columns.items()}
@@ -224,18 +228,14 @@ def _by_header(
         else:
             as_landed.append((*place, _json_record(text, names, {})))
     if as_landed:
-        yield names, as_landed
+        yield names, as_landed, feed
     if refused:
-        yield wanted, refused
+        yield wanted, refused, feed.model_copy(update={"formats": {}})
 
 
 def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
     if len(text) >= RAW_TEXT_LIMIT:
-        return BadRecord(
-            "too_long",
-            "only the beginning of the row was kept",
-            "land it again in a new file",
-        )
+        return _cut_off()
     try:
         record = next(
             csv.reader(
@@ -260,9 +260,15 @@ def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
     return record
 
 
+def _cut_off() -> BadRecord:
+    return BadRecord("too_long", "only the beginning of the row was kept", "land it again in a new file")
+
+
 def _json_record(
     text: str, wanted: Sequence[str], landed_names: Mapping[str, str]
 ) -> "list[Any] | BadRecord":
+    if len(text) >= RAW_TEXT_LIMIT:
+        return _cut_off()
     try:
         item = read_json(text)
     except ValueError as error:
@@ -274,4 +280,5 @@ def _json_record(
     if not isinstance(item, dict):
         return BadRecord("malformed", "the line is not a JSON object", "land it again, corrected")
     values = {landed_names.get(name, name): value for name, value in item.items()}
-    return [values.get(name) for name in wanted]
+    found = JsonNames(wanted).find(values.keys())
+    return found.fault or [values.get(key) for key in found.keys]

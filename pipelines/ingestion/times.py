@@ -18,7 +18,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
 
 @dataclass(frozen=True)
 class ColumnFormat:
-    """How a feed writes a column: its strptime format (or epoch_seconds, epoch_milliseconds) and its time zone."""
+    """How a feed writes a column: its strptime format (or one of `EPOCHS`) and its time zone."""
 
     format: str | None = None
     time_zone: str = "UTC"

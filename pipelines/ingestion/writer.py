@@ -17,7 +17,7 @@ from psycopg import sql
 
 from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.chunk import Chunk, Quarantined, staged_text
-from pipelines.ingestion.direct import DirectCopy
+from pipelines.ingestion.direct import REFUSALS, DirectCopy
 from pipelines.ingestion.periods import Periods, Target
 from pipelines.ingestion.values import unescape
 from resources.database import Connection
@@ -25,6 +25,7 @@ from resources.errors import LongboxError
 from resources.sql import Queries, storable
 
 QUERIES = Queries.of("pipelines.ingestion")
+_ARRAY_ITEM = re.compile(r'NULL|"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
 
 
@@ -45,9 +46,14 @@ class ChunkWriter:
         names = sql.SQL(", ").join(map(sql.Identifier, self._columns))
         self._periods = Periods(connection, target, load_id=load_id, fills_new=fills_new_partitions)
         self._direct = DirectCopy(connection, target, self._periods, self._columns, self._parameters)
-        self._staging = QUERIES.compose("create_staging", table=target.identifier, columns=names)
+        staged = _staged_names(self._columns)
+        columns_as_staged = sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(name), place)
+            for name, place in zip(self._columns, staged, strict=True)
+        )
+        self._staging = QUERIES.compose("create_staging", table=target.identifier, columns=columns_as_staged)
         self._has_staging = False
-        self._copy = QUERIES.compose("copy_rows", columns=names)
+        self._copy = QUERIES.compose("copy_rows", columns=sql.SQL(", ").join(staged))
         self._names, self._values = names, _values(target.shape, self._columns)
 
     def prepare(self, chunk: Chunk) -> Chunk:
@@ -127,11 +133,7 @@ class ChunkWriter:
         try:
             with self._connection.transaction():
                 return self._insert_new(first, last, has_repeats, has_tombstones)
-        except (
-            psycopg.IntegrityError,
-            psycopg.DataError,
-            psycopg.errors.RaiseException,
-        ) as error:
+        except REFUSALS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name:
                 raise LongboxError(
                     f"table {self._target.schema}.{self._target.table} has no partition for a row "
@@ -191,16 +193,33 @@ class ChunkWriter:
         )
 
     def _as_json(self, fields: dict[str, str | None]) -> str:
-        values = {name: unescape(text) for name, text in fields.items() if text is not None}
+        values: dict[str, object] = {}
+        for name, text in fields.items():
+            if text is not None:
+                is_array = self._target.shape.column(name).base_type_name.endswith("[]")
+                values[name] = _items(unescape(text)) if is_array else unescape(text)
         return json.dumps(values, ensure_ascii=False)
+
+
+def _items(array: str) -> list[str | None]:
+    """The items of an array as `values` writes it: each quoted, or NULL."""
+    return [
+        None if item[0] == "NULL" else re.sub(r"\\(.)", r"\1", item[1], flags=re.DOTALL)
+        for item in _ARRAY_ITEM.finditer(array)
+    ]
+
+
+def _staged_names(columns: Sequence[str]) -> list[sql.Identifier]:
+    """Names of a table's columns in staging: by place, as staging has an `ordinal`, a `revision` of its own."""
+    return [sql.Identifier(f"column_{place}") for place in range(len(columns))]
 
 
 def _values(shape: TableShape, columns: Sequence[str]) -> sql.Composed:
     """The staged columns as INSERT takes them: an empty field of a NOT NULL column means its default."""
     parts: list[sql.Composable] = []
-    for name in columns:
+    for name, place in zip(columns, _staged_names(columns), strict=True):
         column = shape.column(name)
-        staged = sql.SQL("r.{}").format(sql.Identifier(name))
+        staged = sql.SQL("r.{}").format(place)
         if column.default is not None and not column.is_nullable:
             staged = sql.SQL("coalesce({}, {})").format(staged, sql.SQL(column.default))
         parts.append(staged)

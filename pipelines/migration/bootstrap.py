@@ -172,6 +172,12 @@ def _require_server(connection: AnyConnection) -> None:
             f"PostgreSQL {version // 10000} is too old for Longbox; point LONGBOX_POSTGRES_URL at "
             f"{OLDEST_SERVER // 10000} or newer"
         )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":  # it could not hold what lands, not even in quarantine
+        raise UserError(
+            f"the database {connection.info.dbname!r} is encoded in {encoding}, Longbox needs UTF8; make another with "
+            "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0, and name it in LONGBOX_POSTGRES_URL"
+        )
 
 
 def _refusal(connection: AnyConnection, fault: str) -> str:

@@ -165,7 +165,7 @@ def test_a_number_of_a_billion_digits_costs_one_row_and_no_time(shop):
     assert account(shop.load(DAY)) == (3, 1, 0, 2)
 
 
-def test_a_parquet_time_beyond_the_calendar_puts_only_its_file_aside(shop):
+def test_a_parquet_time_beyond_the_calendar_puts_only_its_row_aside(shop):
     buffer = io.BytesIO()
     pq.write_table(
         pa.table(
@@ -176,8 +176,15 @@ def test_a_parquet_time_beyond_the_calendar_puts_only_its_file_aside(shop):
     shop.land(DAY, "a.parquet", buffer.getvalue())
     shop.land(DAY, "b.csv", sales(range(2)))
     load = shop.load(DAY)
-    assert account(load) == (2, 2, 0, 0)
-    assert load.outcome == "incomplete"
+    assert account(load) == (3, 2, 0, 1)
+    assert load.outcome == "complete"
+    (entry,) = list_quarantine(shop.database)
+    assert (entry.file_name, entry.line, entry.column, entry.reason) == (
+        "a.parquet",
+        1,
+        "sold_at",
+        "not_a_time",
+    )
 
 
 def test_an_unforeseen_error_of_one_day_does_not_stop_the_others(shop, monkeypatch):

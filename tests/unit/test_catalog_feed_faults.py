@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog_files import SHOP, faults
+from tests.catalog_files import SHOP, faults, load
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,60 @@ from tests.catalog_files import SHOP, faults
             "write it as 2024-01-31",
         ),
         (
+            "greater_than: 0",
+            "greater_than: 010",
+            "feeds.sales.rules.price.greater_than: YAML reads 010 as the number 8",
+            'write that number plainly, or the text in quotes: "010"',
+        ),
+        (
+            "greater_than: 0, at_most: 99.5",
+            "greater_than: 1:30, at_most: 99.5",
+            "feeds.sales.rules.price.greater_than: YAML reads 1:30 as the number 90",
+            "write that number plainly",
+        ),
+        (
+            "greater_than: 0, at_most: 99.5",
+            "greater_than: 99.5, at_most: 99.5",
+            "feeds.sales.rules.price: no value can satisfy its limits",
+            "exchange or correct them",
+        ),
+        (
+            "latin1",
+            "hex",
+            "feeds.sales.encoding: there is no encoding 'hex'",
+            "usual ones are utf-8",
+        ),
+        (
+            'delimiter: "\\t"',
+            "delimiter: t",
+            "feeds.sales.delimiter: 't' is no delimiter",
+            "it is one character",
+        ),
+        (
+            "{Order No: order_no, Price: price}",
+            "{Order No: order_no, Price: price, PRICE: brand}",
+            "feeds.sales.columns.PRICE: the landed names 'Price' and 'PRICE' differ only in case",
+            "keep one",
+        ),
+        (
+            "rules: {price:",
+            "rules: {sold_on: {at_least: 2024-01-01}, price:",
+            "feeds.sales.rules.sold_on: column 'sold_on' is derived from 'sold_at'",
+            "say it of 'sold_at', or take it out",
+        ),
+        (
+            "key: [order_no]",
+            "key: [order_no, sold_on]",
+            "feeds.sales.key[1]: column 'sold_on' is derived from 'sold_at'",
+            "say it of 'sold_at', or take it out",
+        ),
+        (
+            "starts_on: 2024-01-31",
+            "starts_on: 0202-01-31",
+            "feeds.sales.starts_on: 0202-01-31 is before 1970-01-01",
+            "correct the year",
+        ),
+        (
             "    table: sales\n",
             "    table: sales\n    name: x\n",
             "feeds.sales.name: unknown key 'name'",
@@ -175,3 +229,10 @@ def test_a_fault_names_its_place_and_its_remedy(
     assert old in SHOP
     found = faults(tmp_path, SHOP.replace(old, new, 1))
     assert any(f" {message}" in line and f"; {remedy}" in line for line in found), "\n".join(found)
+
+
+def test_words_keep_the_digits_they_are_written_with_and_epochs_are_formats(tmp_path: Path) -> None:
+    text = SHOP.replace('["NO", SE, 7]', '["NO", 1.10, 7]').replace('"%d.%m.%Y %H:%M"', "epoch_milliseconds")
+    feed = load(tmp_path, text).feed("shop/sales")
+    assert feed.rules["brand"].one_of == ("NO", "1.10", "7")
+    assert feed.formats == {"sold_at": "epoch_milliseconds"}

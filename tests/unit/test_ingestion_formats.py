@@ -49,6 +49,12 @@ def test_utf_16_with_a_byte_order_mark_is_read():
     assert read("a,b,c\n1,ü,3\n".encode("utf-16"))[1] == [(2, ["1", "ü", "3"])]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_knows_better_than_the_declared_encoding(encoding):
+    assert read("a,b,c\n1,ü,3\n".encode(encoding), encoding="latin-1")[1] == [(2, ["1", "ü", "3"])]
+    assert read('{"a": "ü"}\n'.encode(encoding), encoding="latin-1")[1] == [(1, ["ü", None, None])]
+
+
 def test_a_declared_encoding_is_read():
     assert read("a,b,c\n1,ü,3\n".encode("latin-1"), encoding="latin-1")[1] == [(2, ["1", "ü", "3"])]
 

@@ -43,6 +43,8 @@ def reason(type_name, value, **column):
         (Decimal("12.500"), "12.50"),
         ("19.990000000000002", "19.99"),
         (0.1 + 0.2, "0.30"),
+        ("99.99999999999999", "100.00"),
+        (0.1 + 0.2 - 0.3, "0.00"),
         ("1234567890.12", "1234567890.12"),
     ],
 )
@@ -66,6 +68,10 @@ def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
         ("12345678901", "out_of_range"),
         ("9999999999.999", "out_of_range"),
         ("19.999", "too_many_decimals"),
+        ("123456789.994", "too_many_decimals"),  # what a tolerance by size would round
+        ("0.0000000004", "too_many_decimals"),
+        ("1.00000000000000001", "too_many_decimals"),  # more digits than a double has
+        (Decimal("1234567890.12345"), "too_many_decimals"),
         (True, "not_a_number"),
         ([1], "not_a_number"),
     ],

@@ -1,0 +1,73 @@
+"""Following a run while Dagster's own servers come and go."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from cli.dagster_client import UNANSWERED_SECONDS, DagsterClient, DagsterUnavailableError
+
+AWAY = {
+    "errors": [{"message": "(psycopg2.OperationalError) server closed the connection\n\n[SQL: SELECT 1]"}]
+}
+
+
+def run(status: str) -> dict[str, Any]:
+    return {"data": {"runOrError": {"__typename": "Run", "runId": "1", "jobName": "daily", "status": status,
+                                    "startTime": None, "endTime": None, "stepStats": []}}}  # fmt: skip
+
+
+@pytest.fixture
+def webserver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Answers one after the other; the last one for ever."""
+    answers: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
+            body = json.dumps(answer).encode()
+            self.send_response(500 if "errors" in answer else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", answers
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def client(url: str) -> DagsterClient:
+    """A client whose time passes only while it waits."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    return DagsterClient(url, clock=lambda: now[0], sleep=sleep)
+
+
+def test_a_run_is_followed_through_a_restart_of_the_database(webserver) -> None:
+    url, answers = webserver
+    answers += [run("STARTED"), AWAY, AWAY, run("STARTED"), run("SUCCESS")]
+    assert client(url).wait("1", timeout_seconds=600).status == "SUCCESS"
+
+
+def test_a_database_that_stays_away_is_told_in_a_line(webserver) -> None:
+    url, answers = webserver
+    answers += [run("STARTED"), AWAY]
+    with pytest.raises(
+        DagsterUnavailableError, match=r"^Dagster could not ask its database \(\(psycopg2"
+    ) as told:
+        client(url).wait("1", timeout_seconds=10 * UNANSWERED_SECONDS, poll_seconds=10)
+    assert "\n" not in str(told.value) and "see `longbox status`" in str(told.value)
