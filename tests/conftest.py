@@ -13,12 +13,7 @@ import functools
 import itertools
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -33,12 +28,12 @@ from psycopg import sql
 from xdist.scheduler import LoadFileScheduling
 
 from deploy.local import privileges
-from deploy.local.processes import wait_until
 from deploy.local.stack import Stack
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.settings import Settings
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, running_cluster
+from tests.s3_server import S3Server, new_bucket_name, running_s3
 
 TEMPLATE = "longbox_template"
 # machines are slow at times: an example that takes long is no fault
@@ -56,6 +51,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stores", default="local", help="kinds of store of tests/acceptance: local, s3, or local,s3"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make `-m s3` known."""
+    config.addinivalue_line("markers", "s3: asks the S3 server, moto or that of LONGBOX_TEST_S3_ENDPOINT")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark what asks the S3 server, by its fixtures or by its parameter."""
+    for item in items:
+        variant = item.callspec.id if hasattr(item, "callspec") else ""
+        if "s3_server" in item.fixturenames or "s3" in variant.split("-"):
+            item.add_marker("s3")
 
 
 class _ByFile(LoadFileScheduling):
@@ -205,53 +214,27 @@ def settings(database_url: str, redis_url: str, object_store_url: str, tmp_path:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A real S3 API on loopback: moto as a process of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        answers = wait_until(
-            lambda: True if _answers(endpoint) or server.poll() is not None else None, seconds=60
-        )
-        assert answers, "moto did not answer within 60 s"
-        assert server.poll() is None, f"moto ended with exit code {server.poll()}"
-        yield endpoint
-    finally:
-        server.kill()
-        server.wait()
-
-
-def s3_environment(endpoint: str) -> dict[str, str]:
-    """The usual AWS variables, leading to `endpoint`."""
-    return {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 API: moto, or the server that LONGBOX_TEST_S3_ENDPOINT names."""
+    with running_s3() as server:
+        yield server
 
 
 @pytest.fixture
-def s3_url(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3_endpoint(s3_server: S3Server) -> str:
+    """Where it answers."""
+    return s3_server.endpoint
+
+
+@pytest.fixture
+def s3_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A bucket of the test's own with a prefix in it; the usual AWS variables lead to it."""
     import boto3
 
-    for name, value in s3_environment(s3_endpoint).items():
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    bucket = f"longbox-{next(_numbers)}"
-    session = boto3.session.Session()
-    session.client("s3").create_bucket(Bucket=bucket)
+    bucket = new_bucket_name()
+    boto3.session.Session().client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}/data"
 
 
@@ -268,16 +251,6 @@ def _database(admin: psycopg.Connection, admin_url: str, template: str) -> Itera
     admin.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     yield with_database(admin_url, name)
     admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _answers(endpoint: str) -> bool:
-    try:
-        with urllib.request.urlopen(endpoint, timeout=2):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")

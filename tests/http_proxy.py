@@ -71,16 +71,16 @@ def _handler(proxy: HttpProxy) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status = proxy.verdict(self.command, self.path)
             if status is not None:
-                self.reply(
-                    status, {}, b"<Error><Code>Refused</Code><Message>refused by the test</Message></Error>"
-                )
+                code = "NotImplemented" if status == 501 else "Refused"
+                said = f"<Error><Code>{code}</Code><Message>refused by the test</Message></Error>"
+                self.reply(status, {}, said.encode())
                 return
             there = http.client.HTTPConnection(*proxy.target, timeout=30)
             try:
                 headers = dict(self.headers)
                 there.request(self.command, self.path, body, headers | proxy.header_for(headers))
-                said = there.getresponse()
-                self.reply(said.status, dict(said.getheaders()), said.read())
+                answer = there.getresponse()
+                self.reply(answer.status, dict(answer.getheaders()), answer.read())
             finally:
                 there.close()
 

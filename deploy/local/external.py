@@ -52,7 +52,7 @@ def check_redis(url: str, variable: str) -> str:
 
 
 def check_object_store(url: str) -> None:
-    """Make the folder of a local store, or ask a remote one for a name. Raises `ExternalServerError`."""
+    """Make the folder of a local store, or ask a remote one for a folder. Raises `ExternalServerError`."""
     if url.startswith("file://"):
         folder = Path(unquote(urlsplit(url).path))
         try:
@@ -66,7 +66,7 @@ def check_object_store(url: str) -> None:
     from resources.object_store import ObjectStore  # obstore is loaded only where a store is remote
 
     try:
-        ObjectStore.from_url(url).head("landing/.longbox")
+        ObjectStore.from_url(url).list_folders(".longbox")
     except LongboxError as error:
         raise ExternalServerError(
             f"the object store of LONGBOX_OBJECT_STORE ({redact(url)}) does not answer: {error}; check bucket, region, "

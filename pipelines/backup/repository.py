@@ -108,7 +108,7 @@ class Repository:
 
     def put(self, name: str, data: Buffer) -> None:
         """Write an object to the first store. All or nothing."""
-        self.store.put(self.path(name), data)
+        self.store.put(self.path(name), data, is_sealed=name.endswith(layout.SEALED))
 
     def delete(self, name: str) -> None:
         """Remove an object from the first store; absent is fine."""

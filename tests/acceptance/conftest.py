@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,8 @@ from deploy.local import privileges
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.stack import Stack
 from tests import covered_lines
-from tests.conftest import s3_environment
 from tests.daily_runs import Daily, comics_assets, small_rates
+from tests.s3_server import S3Server, new_bucket_name
 
 RUN_SECONDS = 240.0
 _RUNNING = pytest.StashKey[contextlib.ExitStack]()
@@ -75,16 +74,12 @@ class Platform:
         return found
 
 
-def s3_store(endpoint: str) -> dict[str, str]:
-    """Settings that put everything into a new bucket behind `endpoint`."""
-    bucket, environ = f"acceptance-{uuid.uuid4().hex[:8]}", s3_environment(endpoint)
-    client = boto3.session.Session().client(
-        "s3", endpoint_url=endpoint, aws_access_key_id=environ["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"], region_name=environ["AWS_REGION"],
-    )  # fmt: skip
-    client.create_bucket(Bucket=bucket)
-    os.environ.update(environ)  # the test's own object store reads them too
-    return {**environ, "LONGBOX_OBJECT_STORE": f"s3://{bucket}/longbox"}
+def s3_store(server: S3Server) -> dict[str, str]:
+    """Settings that put everything into a new bucket of `server`."""
+    os.environ.update(server.environment)  # the test's own object store reads them too
+    bucket = new_bucket_name("acceptance")
+    boto3.session.Session().client("s3").create_bucket(Bucket=bucket)
+    return {**server.environment, "LONGBOX_OBJECT_STORE": f"s3://{bucket}/longbox"}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -106,7 +101,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     """The stack of this suite, with a small file of exchange rates; its files in a folder, or behind an S3 API."""
-    store = s3_store(request.getfixturevalue("s3_endpoint")) if request.param == "s3" else {}
+    store = s3_store(request.getfixturevalue("s3_server")) if request.param == "s3" else {}
     home = Path(tempfile.mkdtemp(prefix="longbox-")).resolve()
     home.chmod(0o755)
     environ = {

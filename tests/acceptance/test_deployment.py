@@ -2,7 +2,7 @@
 
 There is no Docker here, so the containers' environment and commands are taken from compose.yaml and started on
 loopback: PostgreSQL prepared by the init script of its image, Valkey by its own command, an S3 API by moto. What only
-containers have (names of hosts, fixed ports, /opt/longbox) is replaced, and nothing else.
+containers have (names of hosts, fixed ports, /opt/longbox) is replaced, and the bucket's name, for other S3 servers.
 """
 
 import base64
@@ -37,6 +37,7 @@ from tests import covered_lines
 from tests.compose import FOLDER, Compose, env_file, on_this_machine
 from tests.conftest import new_home, remove_home, with_database
 from tests.daily_runs import sales, small_rates
+from tests.s3_server import S3Server, new_bucket_name
 
 DAY = "2026-10-05"
 SUPERUSER = "a-password-of-the-test"
@@ -136,13 +137,14 @@ def run_init_script(url: str, variables: Mapping[str, str], programs: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def deployment(s3_endpoint: str) -> Iterator[Deployment]:
+def deployment(s3_server: S3Server) -> Iterator[Deployment]:
     home = new_home()
     for name in (".env.example", "new-env.sh"):
         shutil.copy(FOLDER / name, home / name)
     subprocess.run(["sh", str(home / "new-env.sh")], check=True, capture_output=True)
     with (home / ".env").open("a", encoding="utf-8") as settings:
         settings.write(f"LONGBOX_FX_RATES={small_rates(home)}\n")
+        settings.write(f"S3_ACCESS_KEY={s3_server.access_key}\nS3_SECRET_KEY={s3_server.secret_key}\n")
     compose = Compose.read(env_file(home / ".env"))
     valkey, _ = binaries.find_valkey()
     ports = {name: free_port() for name in ("valkey", "code", "webserver")}
@@ -155,7 +157,7 @@ def deployment(s3_endpoint: str) -> Iterator[Deployment]:
             replacements = {
                 "@postgres:5432": f"@127.0.0.1:{urlsplit(url).port}",
                 "@valkey:6379": f"@127.0.0.1:{ports['valkey']}",
-                "http://objects:8333": s3_endpoint,
+                "http://objects:8333": s3_server.endpoint, "s3://longbox/": f"s3://{new_bucket_name()}/",
                 "valkey-server -": f"valkey-server - --port {ports['valkey']} --bind 127.0.0.1",
                 "valkey-cli": f"valkey-cli -p {ports['valkey']}",
                 "4000": str(ports["code"]), "3000": str(ports["webserver"]), "0.0.0.0": "127.0.0.1",
@@ -179,7 +181,8 @@ def services(deployment: Deployment) -> Deployment:
     prepare = deployment.compose.command("prepare")
     first = deployment.run("prepare", *prepare)
     assert first.returncode == 0, first.stderr
-    assert "bucket longbox made" in first.stdout
+    bucket = urlsplit(deployment.environment("prepare")["LONGBOX_OBJECT_STORE"]).netloc
+    assert f"bucket {bucket} made" in first.stdout
     assert not deployment.is_healthy("wal"), "a healthcheck that cannot fail"
     deployment.wait_healthy(deployment.start("wal"))
     assert not deployment.is_healthy("code"), "a healthcheck that cannot fail"
@@ -214,10 +217,11 @@ def test_what_the_steps_printed_is_in_the_object_store_and_nothing_in_the_read_o
 ) -> None:
     from resources.object_store import ObjectStore
 
-    for name, value in services.environment("code").items():
+    environment = services.environment("code")
+    for name, value in environment.items():
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
-    stored = [info.path for info in ObjectStore.from_url("s3://longbox/data").list("")]
+    stored = [info.path for info in ObjectStore.from_url(environment["LONGBOX_OBJECT_STORE"]).list("")]
     assert [path for path in stored if path.startswith("compute_logs/")], stored
     written = set(os.listdir(PROJECT_ROOT)) - services.image
     assert not written & {"logs", ".logs_queue", "storage", "history", "schedules"}, "the image is read-only"

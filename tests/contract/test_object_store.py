@@ -1,9 +1,22 @@
 """One suite for every object store: a local directory and a real S3 API keep and tell the same things."""
 
+import base64
+import hashlib
+
 import pytest
 
-from resources.errors import ObjectMissingError, ObjectStoreError, ObjectStoreUnavailableError, UserError
+from deploy.local.external import check_object_store
+from resources.errors import (
+    LongboxError,
+    ObjectMissingError,
+    ObjectStoreError,
+    ObjectStoreUnavailableError,
+    UserError,
+)
 from resources.object_store import ObjectStore
+from resources.probes import probe_store
+from tests.http_proxy import http_proxy_for
+from tests.s3_server import new_bucket_name
 from tests.shop import csv_of, open_shop
 
 STRANGE_NAMES = [
@@ -98,3 +111,34 @@ def test_a_store_that_is_away_is_a_fault_to_try_again(s3_url, monkeypatch):
     with pytest.raises((ObjectStoreUnavailableError, ObjectStoreError)) as caught:
         list(away.list("x"))
     assert caught.value.retryable
+
+
+@pytest.fixture
+def requests(s3_endpoint, s3_url, monkeypatch):
+    """The headers, names in small letters, of every request to the S3 store of `s3_url`."""
+    seen = []
+    with http_proxy_for(s3_endpoint) as proxy:
+        proxy.header_for = lambda headers: seen.append({k.lower(): v for k, v in headers.items()}) or {}
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield seen
+
+
+def test_what_is_in_memory_goes_up_in_one_request_that_the_server_can_check(s3_url, requests):
+    """Of a killed upload in several requests parts would stay that no listing shows, and that are paid for."""
+    store, data = ObjectStore.from_url(s3_url), bytes(range(256)) * (20 << 12)
+    store.put("plain", data)
+    store.put("sealed", memoryview(data), is_sealed=True)
+    plain, sealed = requests
+    assert plain["x-amz-content-sha256"] == hashlib.sha256(data).hexdigest()
+    assert base64.b64decode(plain["x-amz-checksum-sha256"]) == hashlib.sha256(data).digest()
+    assert sealed["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
+    assert len(base64.b64decode(sealed["x-amz-checksum-crc64nvme"])) == 8
+    assert store.fetch("plain") == store.fetch("sealed") == data
+
+
+def test_a_bucket_that_is_not_there_is_told_by_name_and_looking_for_it_does_not_make_it(s3_url):
+    """SeaweedFS makes the bucket of whatever is put."""
+    missing = f"s3://{new_bucket_name('missing')}/data"
+    for look in (probe_store, check_object_store, lambda url: list(ObjectStore.from_url(url).list(""))):
+        with pytest.raises(LongboxError, match="bucket does not exist; make the bucket"):
+            look(missing)

@@ -4,6 +4,7 @@ import pytest
 
 from resources.errors import ObjectStoreError, ObjectStoreUnavailableError, UserError
 from resources.s3_admin import LifecycleRule, ObjectLock, S3Administration
+from tests.s3_server import new_bucket_name
 
 
 def client() -> object:
@@ -29,22 +30,22 @@ def test_suspended_versioning_is_told_and_turned_on_again(s3_url: str) -> None:
 
 
 def test_object_lock_and_encryption_are_described(s3_url: str) -> None:
-    s3 = client()
-    s3.create_bucket(Bucket="locked-bucket", ObjectLockEnabledForBucket=True)  # type: ignore[attr-defined]
+    s3, bucket = client(), new_bucket_name("locked")
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)  # type: ignore[attr-defined]
     s3.put_object_lock_configuration(  # type: ignore[attr-defined]
-        Bucket="locked-bucket",
+        Bucket=bucket,
         ObjectLockConfiguration={
             "ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}},
         },
     )  # fmt: skip
-    found = S3Administration.from_url("s3://locked-bucket/backups").describe()
+    found = S3Administration.from_url(f"s3://{bucket}/backups").describe()
     assert found.object_lock == ObjectLock("COMPLIANCE", 30)
     assert found.versioning == "enabled"
     assert S3Administration.from_url(s3_url).describe().object_lock is None
 
 
 def test_object_lock_is_set_once_and_never_shortened_or_weakened(s3_url: str) -> None:
-    admin = S3Administration("lockable-bucket")
+    admin = S3Administration(new_bucket_name("lockable"))
     assert admin.ensure_bucket(is_lockable=True) is True
     assert not admin.describe().is_protected
     assert admin.ensure_object_lock(30) is True
@@ -93,7 +94,7 @@ def test_a_store_that_is_not_s3_cannot_be_administered() -> None:
 
 
 def test_a_bucket_is_made_once(s3_url: str) -> None:
-    admin = S3Administration("a-bucket-of-its-own")
+    admin = S3Administration(new_bucket_name("own"))
     assert admin.ensure_bucket() is True
     assert admin.ensure_bucket() is False
     assert admin.describe().versioning == "off"

@@ -127,6 +127,20 @@ def test_a_store_that_fails_for_a_moment_is_asked_again(through_proxy: tuple[Bac
     assert verify_repository(backups.repository, backups.opener, True).is_sound
 
 
+def test_only_what_is_sealed_goes_up_unsigned_and_all_of_it_whole(through_proxy: tuple[Backups, HttpProxy]):
+    """Records and leases prove nothing by themselves; uploads in parts would leave some, unseen, after a kill."""
+    backups, proxy = through_proxy
+    paths: list[str] = []
+    hashes: list[str] = []
+    proxy.answer = lambda method, path, number: paths.append(path) if method == "PUT" else None
+    proxy.header_for = lambda headers: hashes.append(headers["x-amz-content-sha256"]) or {}
+    record = backups.engine.back_up("full")
+    sealed = [path for path in paths if path.endswith(layout.SEALED)]
+    assert len(record.parts) < len(sealed) < len(paths)
+    assert hashes.count("UNSIGNED-PAYLOAD") == len(sealed)
+    assert not [path for path in paths if "?" in path]
+
+
 def test_a_disk_of_the_store_that_fills_up_in_the_middle_of_a_backup_fails_it_cleanly(backups: Backups):
     with small_disk(64 << 20) as disk:
         on_disk = dataclasses.replace(

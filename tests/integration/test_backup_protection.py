@@ -14,28 +14,31 @@ from pipelines.backup.protection import protect, protections
 from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository
 from pipelines.monitoring.diagnosis import check_protection
-from resources.errors import UserError
+from resources.errors import ObjectStoreError, UserError
 from resources.object_store import ObjectStore
 from resources.s3_admin import S3Administration
 from tests.backup_cluster import Backups, ship_wal
 from tests.http_proxy import http_proxy_for
+from tests.s3_server import S3Server, new_bucket_name
 
 
 @pytest.fixture
-def locked_url(s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def locked_url(s3_url: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A prefix in a bucket that can be locked, and is not yet.
 
-    Amazon takes "Content-MD5 OR x-amz-checksum-" for a locked bucket; the server here wants another header beside it.
+    Amazon takes "Content-MD5 OR x-amz-checksum-" for a locked bucket; moto wants another header beside it.
     """
 
     def named(headers: dict[str, str]) -> dict[str, str]:
-        has_checksum = any(name.lower() == "x-amz-checksum-sha256" for name in headers)
-        return {"x-amz-sdk-checksum-algorithm": "SHA256"} if has_checksum else {}
+        start = "x-amz-checksum-"
+        found = [name.lower().removeprefix(start) for name in headers if name.lower().startswith(start)]
+        return {"x-amz-sdk-checksum-algorithm": found[0].upper()} if found else {}
 
-    with http_proxy_for(s3_endpoint) as proxy:
-        proxy.header_for = named
+    with http_proxy_for(s3_server.endpoint) as proxy:
+        if s3_server.is_moto:
+            proxy.header_for = named
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        url = s3_url.replace("s3://", "s3://lockable-")
+        url = f"s3://{new_bucket_name('lockable')}/data"
         S3Administration.from_url(url).ensure_bucket(is_lockable=True)
         yield url
 
@@ -81,6 +84,18 @@ def test_the_command_shows_and_sets_protection(
         protect(locked_url, 0)
     with pytest.raises(UserError, match="not S3"):
         protect("file:///srv/backups", 7)
+
+
+def test_a_server_without_versioning_or_object_lock_is_told_apart_from_a_refusal(
+    s3_url: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As `rclone serve s3` answers."""
+    with http_proxy_for(s3_endpoint) as proxy:
+        proxy.answer = lambda method, path, number: 501 if method == "PUT" and "?" in path else None
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with pytest.raises(ObjectStoreError, match=r"cannot turn versioning on: .*Object Lock"):
+            protect(s3_url, 30)
+        assert next(iter(protections([s3_url]))).text == "versioning off, no Object Lock"
 
 
 def test_what_an_intruder_overwrote_and_deleted_is_brought_back_from_a_locked_bucket(

@@ -209,15 +209,19 @@ STRANGE_NAMES = [
 
 
 def test_names_with_spaces_unicode_and_escapes_land_load_and_are_told_apart_on_s3_too(
-    database_url, s3_url, tmp_path
+    database_url, s3_server, s3_url, tmp_path
 ):
     shop = open_shop(database_url, s3_url, tmp_path)
-    names = [*STRANGE_NAMES, "y" * 896 + ".csv"]  # with its folder near the 1,024 bytes of an S3 key
+    # with its folder near the 1,024 bytes of an S3 key; servers that keep files or folders take 255 of one name
+    names = [*STRANGE_NAMES, "y" * (896 if s3_server.is_moto else 251) + ".csv"]
     for number, name in enumerate(names):
         shop.land(DAY, name, sales([number]))
     load = shop.load(DAY)
     assert (load.outcome, account(load)) == ("complete", (len(names), len(names), 0, 0))
-    assert sorted(file.file_name for file in load.files) == sorted(names)
+    told = sorted(file.file_name for file in load.files)
+    if not s3_server.is_moto:  # SeaweedFS keeps a\b as a/b: still one file, found under either name
+        told, names = ([name.replace("\\", "/") for name in some] for some in (told, names))
+    assert sorted(told) == sorted(names)
     assert shop.load(DAY).rows_written == 0
     shop.close()
 
