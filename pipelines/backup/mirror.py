@@ -45,12 +45,15 @@ class WalMirror:
         """
         if not self._is_known:
             self._compare()
-        covered = self._newest_covered()  # before the names: all that it speaks of is among them
         with self._lock:
-            names = sorted(self._pending - {layout.COVERED})
-            self._pending.discard(layout.COVERED)
+            self._pending.discard(
+                layout.COVERED
+            )  # before it is read: told once more meanwhile, it is due again
         faults = []
         try:
+            covered = self._newest_covered()  # before the names: all that it speaks of is among them
+            with self._lock:
+                names = sorted(self._pending - {layout.COVERED})
             for name in names:
                 try:
                     self._bring_one(name)

@@ -15,7 +15,7 @@ from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository, find_system
 from pipelines.backup.stored import StoredBackups
 from pipelines.backup.verify import verify_repository
-from pipelines.backup.wal import WalArchive
+from pipelines.backup.wal import Covered, WalArchive
 from resources.object_store import ObjectStore
 from resources.settings import Settings
 from tests.backup_cluster import Backups, ship_wal
@@ -138,6 +138,25 @@ def test_readiness_tells_how_far_each_copy_leads_by_itself(copied: Copied):
     copied.refuse()
     state = readiness(StoredBackups(backups.repository, backups.opener), at)
     assert "the goal is 15 min" in state.problems()[f"copy:{copied.copy.store.url}"]
+
+
+class Interrupted(WalMirror):
+    """A mirror that is told of newer WAL at the very moment at which it has read how far WAL is."""
+
+    def _newest_covered(self) -> Covered | None:
+        found = super()._newest_covered()
+        self.tell(layout.COVERED)
+        return found
+
+
+def test_what_is_told_while_a_copy_is_brought_is_brought_by_the_next_turn(copied: Copied):
+    copied.backups.engine.back_up("full")
+    ship_wal(copied.backups)
+    source = copied.backups.repository.only(copied.backups.repository.store)
+    mirror = Interrupted(source, copied.copy)
+    mirror.bring()
+    assert mirror.is_due
+    assert WalArchive(copied.copy).covered() == WalArchive(source).covered()
 
 
 def test_damage_in_the_first_store_is_not_spread_and_what_follows_is_not_called_covered(copied: Copied):

@@ -43,7 +43,7 @@ def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_cover
             backed_up_and_written(backups)
         with monkeypatch.context() as patched:
 
-            def away(self: ObjectStore, path: str, data: object) -> None:
+            def away(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
                 raise ObjectStoreUnavailableError("the store is away")
 
             patched.setattr(ObjectStore, "put", away)
@@ -75,7 +75,7 @@ def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
         backups.engine.back_up("full")
         with monkeypatch.context() as patched:
 
-            def full(self: ObjectStore, path: str, data: object) -> None:
+            def full(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
                 raise ObjectStoreError(f"the object store could not write {path!r}: no space left")
 
             patched.setattr(ObjectStore, "put", full)
@@ -104,7 +104,7 @@ def test_a_full_spool_pauses_receiving_and_goes_on_when_the_store_takes_wal_agai
         backups.engine.back_up("full")
         with monkeypatch.context() as patched:
 
-            def away(self: ObjectStore, path: str, data: object) -> None:
+            def away(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
                 raise ObjectStoreUnavailableError("the store is away")
 
             patched.setattr(ObjectStore, "put", away)

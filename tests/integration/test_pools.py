@@ -13,6 +13,7 @@ from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_ite
 
 from assets.pools import DERIVE, INGEST, UPKEEP
 from definitions import build_definitions
+from deploy.local.processes import wait_until
 from resources.settings import PROJECT_ROOT
 from tests.run_worker import heavy_job, run_at_once, run_heavy
 
@@ -83,6 +84,8 @@ def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInsta
         )
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(job.execute_in_process, instance=instance)
+        # else the slot may become free between its asking for one and its standing in the queue
+        assert wait_until(lambda: storage.get_concurrency_info(UPKEEP).pending_step_count or None, seconds=60)
         list(
             execute_concurrency_slots_iteration(SimpleNamespace(instance=instance), _Silent())
         )  # the daemon's own
