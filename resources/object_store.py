@@ -153,23 +153,23 @@ class ObjectStore:
 
     def list_folders(self, prefix: str) -> builtins.list[str]:
         """Names of the folders directly under `prefix`, ordered."""
-        try:
-            result = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
-        except FileNotFoundError:
-            return []
-        except BaseError as error:
-            raise self._translated(error, "list", prefix) from error
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in result["common_prefixes"])
+        _, folders = self._level(prefix)
+        return sorted(folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
 
     def list_names(self, prefix: str) -> builtins.list[str]:
         """Names of the objects directly under `prefix`, ordered."""
+        paths, _ = self._level(prefix)
+        return sorted(path.rsplit("/", 1)[-1] for path in paths)
+
+    def _level(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
+        """Paths of the objects and of the folders directly under `prefix`."""
         try:
-            result = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
+            found = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
         except FileNotFoundError:
-            return []
+            return [], []
         except BaseError as error:
             raise self._translated(error, "list", prefix) from error
-        return sorted(meta["path"].rsplit("/", 1)[-1] for meta in result["objects"])
+        return [meta["path"] for meta in found["objects"]], [*found["common_prefixes"]]
 
     def head(self, path: str) -> ObjectInfo | None:
         """What is at `path`, or None."""

@@ -131,9 +131,8 @@ def probe_redis(url: str, *, now: Callable[[], datetime.datetime] = LOCAL_CLOCK)
 def probe_store(url: str) -> None:
     """Write an object, read it back, delete it. Raises `ObjectStoreError` or `ObjectStoreUnavailableError`."""
     store = ObjectStore.from_url(url, retries=0)
-    store.list_folders(
-        ".longbox"
-    )  # there is none; but a put makes the bucket of a misspelt URL on some servers
+    # there is none; but some servers make the bucket of a misspelt URL when something is put
+    store.list_folders(".longbox")
     path = f"longbox-doctor-{uuid.uuid4()}"  # beside the folders: a local store would keep an emptied one
     content = path.encode()
     store.put(path, content)

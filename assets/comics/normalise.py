@@ -93,9 +93,8 @@ class ComicsRules:
             normalise_sale(row, title, rates[row[5], row[7]]) for row, title in zip(rows, titles, strict=True)
         ]
         named = Matches.of(titles)
-        if named.is_news(
-            connection
-        ):  # matching makes them; whoever normalises without it needs no lock for nothing
+        # matching has made them nearly always: no lock then
+        if named.is_news(connection):
             lock_relation(connection, COMICS)
             named.write(connection)
         return outcomes

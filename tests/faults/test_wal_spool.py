@@ -28,6 +28,17 @@ from tests.faults.wal_support import (
 from tests.proxy import proxy_for
 
 pytestmark = pytest.mark.usefixtures("no_slot")
+AWAY = ObjectStoreUnavailableError("the store is away")
+FULL = ObjectStoreError("the object store could not write: no space left")
+
+
+def refuse(patched: pytest.MonkeyPatch, error: Exception) -> None:
+    """From now on nothing can be put into any store."""
+
+    def put(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
+        raise error
+
+    patched.setattr(ObjectStore, "put", put)
 
 
 def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_covered_goes_on_when_it_is_back(
@@ -42,11 +53,7 @@ def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_cover
         with receiving(settings, backups):
             backed_up_and_written(backups)
         with monkeypatch.context() as patched:
-
-            def away(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
-                raise ObjectStoreUnavailableError("the store is away")
-
-            patched.setattr(ObjectStore, "put", away)
+            refuse(patched, AWAY)
             with receiving(settings, backups):
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")
@@ -74,11 +81,7 @@ def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
         wait_covered(backups)
         backups.engine.back_up("full")
         with monkeypatch.context() as patched:
-
-            def full(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
-                raise ObjectStoreError(f"the object store could not write {path!r}: no space left")
-
-            patched.setattr(ObjectStore, "put", full)
+            refuse(patched, FULL)
             for _ in range(3):
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")
@@ -103,11 +106,7 @@ def test_a_full_spool_pauses_receiving_and_goes_on_when_the_store_takes_wal_agai
         wait_covered(backups)
         backups.engine.back_up("full")
         with monkeypatch.context() as patched:
-
-            def away(self: ObjectStore, path: str, data: object, *, is_sealed: bool = False) -> None:
-                raise ObjectStoreUnavailableError("the store is away")
-
-            patched.setattr(ObjectStore, "put", away)
+            refuse(patched, AWAY)
             for _ in range(4):
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")

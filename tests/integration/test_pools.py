@@ -87,12 +87,11 @@ def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInsta
         waits = wait_until(
             lambda: storage.get_concurrency_info(UPKEEP).pending_step_count or None, seconds=60
         )
-        list(
-            execute_concurrency_slots_iteration(SimpleNamespace(instance=instance), _Silent())
-        )  # the daemon's own
+        # the daemon's own
+        list(execute_concurrency_slots_iteration(SimpleNamespace(instance=instance), _Silent()))
         return waits is not None
 
-    # the run on the main thread: elsewhere Dagster leaves signals as they are, also ignored for what it starts
+    # the run on the main thread: on another one Dagster's capture of its output was seen not to end
     with ThreadPoolExecutor(1) as threads:
         freed = threads.submit(free_when_waited_for)
         assert job.execute_in_process(instance=instance).success
