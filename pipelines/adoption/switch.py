@@ -123,7 +123,7 @@ def remove_empty_schemas(connection: AnyConnection, target: Target) -> None:
 def _change_places(connection: AnyConnection, job: Job, step: Step) -> Job | None:
     """The switch inside its transaction; None when writers left too many marks to settle under the lock."""
     target, forth = job.target, job.phase != SWITCHED
-    connection.execute(_SQL.compose("lock_both", source=job.source, target=job.other))
+    _run(connection, "lock_tables", tables=sql.SQL(", ").join([job.source, job.other]))
     if count_marks(connection, job, CATCH_UP_BELOW_MARKS) >= CATCH_UP_BELOW_MARKS:
         return None
     settle(connection, job, BATCH_MARKS)
@@ -215,6 +215,9 @@ def _drop_triggers(connection: AnyConnection, target: Target) -> None:
 
 
 def _drop_marks(connection: AnyConnection, job: Job) -> None:
+    # DROP TRIGGER on a partitioned table locks the partitions last to first and its root not at all: writers, who
+    # lock from the root down, and it would wait for one another
+    _run(connection, "lock_tables", tables=job.source)
     _drop_triggers(connection, job.target)
     _run(connection, "drop_function", function=job.target.mark_function)
     _run(connection, "drop_table", table=job.target.marks)

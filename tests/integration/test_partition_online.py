@@ -1,17 +1,26 @@
 """A plain table becomes a partitioned one under writers: no row is lost or doubled, and there is a way back."""
 
+import concurrent.futures
 import datetime
 
 import psycopg
 import pytest
 
 from cli.main import main
+from deploy.local.processes import wait_until
 from pipelines.adoption import job
 from pipelines.adoption.errors import RefusedError, TableBusyError, UnequalError
 from pipelines.adoption.repartition import Repartition
 from resources.errors import UserError
 from tests.integration.migration_support import execute, schema_dump, value, with_user
 from tests.order_writers import difference, is_partitioned, open_shop, writing
+
+# of tables and indexes of the shop: locks that let nobody in, held by one that waits for another of them; NULL when
+# nobody waits
+HELD_BY_ONE_THAT_WAITS = """
+SELECT CASE WHEN bool_or(NOT granted) THEN count(*) FILTER (WHERE granted) END FROM pg_locks
+WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation::regclass::text LIKE 'shop.%'
+"""
 
 
 def orders(url: str, **options: object) -> Repartition:
@@ -198,6 +207,21 @@ def test_a_reader_that_never_ends_makes_the_switch_give_up_by_name_and_changes_n
     assert not is_partitioned(database_url)
     work.switch()
     assert is_partitioned(database_url) and difference(database_url) == 0
+
+
+def test_what_waits_for_a_writer_to_drop_the_original_holds_no_partition_that_the_writer_may_want_next(
+    database_url: str,
+) -> None:
+    open_shop(database_url, rows=2000)
+    work = build(database_url)
+    work.switch()
+    with concurrent.futures.ThreadPoolExecutor(1) as beside, psycopg.connect(database_url) as writer:
+        writer.execute("UPDATE shop.orders SET note = 'mine' WHERE id = 1 AND placed_at < '2026-02-01'")
+        finished = beside.submit(work.finish)
+        assert wait_until(lambda: value(database_url, HELD_BY_ONE_THAT_WAITS), seconds=30) == 0
+        writer.rollback()
+        finished.result(60)
+    assert difference(database_url) == 0
 
 
 def test_altered_columns_stop_the_switch_until_the_work_is_begun_anew(

@@ -209,8 +209,8 @@ GROUP BY 1;
 -- Marks every row of one period anew, so that it is carried over again.
 INSERT INTO {marks} ({keys}) SELECT {keys} FROM {table} WHERE {period} = {first_day}::date;
 
--- name: lock_both
-LOCK TABLE {source}, {target} IN ACCESS EXCLUSIVE MODE;
+-- name: lock_tables
+LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE;
 
 -- name: release_sequence
 ALTER SEQUENCE {sequence} OWNED BY NONE;
