@@ -15,7 +15,8 @@ from pipelines.catalog.model import Feed
 from pipelines.ingestion.binding import FaultyColumn, known_names
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.chunk import Chunk
-from pipelines.ingestion.deletions import bind_feed
+from pipelines.ingestion.columns import Rows
+from pipelines.ingestion.deletions import AnyRowMaker, bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
@@ -25,6 +26,9 @@ from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import UserError
 from resources.sql import storable
+
+BATCH_ROWS = 5_000  # judged and written together
+_Rows = Sequence[tuple[int, int, int, Any]]  # quarantine id, ordinal, line, record
 
 
 @dataclass(frozen=True)
@@ -134,18 +138,17 @@ def _replay_load(
     landing_day, file_name, content_hash, header, judged_on = cast(
         tuple[dt.date, str, bytes, dict[str, Any], dt.date], load
     )
-    rows = cast(
-        list[tuple[int, int, int, str, str]],
-        connection.execute(QUERIES["rows_to_replay"], {"load_id": load_id, "ids": ids}).fetchall(),
-    )
     loaded = duplicate = remaining = 0
-    for names, group, feed in _by_header(rows, header, loader.feed, known_names(loader.feed, target.shape)):
-        new, known, kept = _replay_rows(
-            connection, loader, target, feed, names, group,
-            load_id=load_id, landing_day=landing_day, judged_on=judged_on, file_name=file_name,
-            file_key=content_hash.hex(),
-        )  # fmt: skip
-        loaded, duplicate, remaining = loaded + new, duplicate + known, remaining + kept
+    for rows in _rows_to_replay(connection, load_id, ids):
+        for names, group, feed in _by_header(
+            rows, header, loader.feed, known_names(loader.feed, target.shape)
+        ):
+            new, known, kept = _replay_rows(
+                connection, loader, target, feed, names, group,
+                load_id=load_id, landing_day=landing_day, judged_on=judged_on, file_name=file_name,
+                file_key=content_hash.hex(),
+            )  # fmt: skip
+            loaded, duplicate, remaining = loaded + new, duplicate + known, remaining + kept
     connection.execute(
         QUERIES["account_replay"],
         {"load_id": load_id, "loaded": loaded, "duplicate": duplicate},
@@ -153,14 +156,24 @@ def _replay_load(
     return loaded, duplicate, remaining, landing_day
 
 
+def _rows_to_replay(
+    connection: Connection, load_id: int, ids: object
+) -> Iterator[list[tuple[int, int, int, str, str]]]:
+    """The open rows of a file in the order they had in it, locked, a batch at a time: a file may be bad as a whole."""
+    with connection.cursor(name="rows_to_replay") as cursor:
+        cursor.execute(QUERIES["rows_to_replay"], {"load_id": load_id, "ids": ids})
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            yield cast(list[tuple[int, int, int, str, str]], rows)
+
+
 def _replay_rows(
     connection: Connection, loader: Loader, target: Target, feed: Feed, names: Sequence[str],
-    group: "Sequence[tuple[int, int, int, Any]]", *, load_id: int, landing_day: dt.date, judged_on: dt.date,
+    group: _Rows, *, load_id: int, landing_day: dt.date, judged_on: dt.date,
     file_name: str, file_key: str,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Replay rows that share a header. Returns how many loaded, were known, and stay."""
     table = loader.system.tables[loader.feed.table]
-    chunk, closed, kept = Chunk(), [], 0
+    chunk, closed = Chunk(), list[tuple[int, int]]()
     try:
         maker, _ = bind_feed(
             feed,
@@ -172,25 +185,15 @@ def _replay_rows(
         )
     except UnreadableFileError:
         return 0, 0, len(group)
-    for quarantine_id, ordinal, line, record in group:
-        fault: BadValue | None = record if isinstance(record, BadRecord) else None
-        if fault is None:
-            try:
-                rows, faults = maker.rows([record], [line])
-                fault = faults.get(0)
-            except UnreadableFileError as missing:  # only deletions can be read of its file
-                fault = BadValue(missing.reason, missing.detail, missing.remedy)
-        if fault is None:
-            chunk.extend([ordinal], [line], rows, ())
-            closed.append((quarantine_id, ordinal))
-        else:
-            kept += 1
-            column = (fault.column or None) if isinstance(fault, FaultyColumn) else None
-            connection.execute(
-                QUERIES["judge_again"],
-                {"quarantine_id": quarantine_id, "column": column, "reason": fault.reason,
-                 "detail": storable(fault.detail), "remedy": storable(fault.remedy)},
-            )  # fmt: skip
+    sound = [row for row in group if not isinstance(row[3], BadRecord)]
+    stay: list[tuple[int, BadValue]] = [(row[0], row[3]) for row in group if isinstance(row[3], BadRecord)]
+    for judged, rows, faults in _judged(maker, sound):
+        stay += [(judged[position][0], fault) for position, fault in faults.items()]
+        if rows is not None:
+            chunk.extend([row[1] for row in judged], [row[2] for row in judged], rows, faults)
+        closed += [row[:2] for position, row in enumerate(judged) if position not in faults]
+    _judge_again(connection, stay)
+    kept = len(stay)
     if not chunk.taken:
         return 0, 0, kept
     writer = ChunkWriter(
@@ -201,6 +204,36 @@ def _replay_rows(
     passed = [quarantine_id for quarantine_id, ordinal in closed if ordinal not in refused]
     connection.execute(QUERIES["close_replayed"], {"ids": passed})
     return loaded, len(passed) - loaded, kept + len(closed) - len(passed)
+
+
+def _judged(maker: AnyRowMaker, group: _Rows) -> Iterator[tuple[_Rows, Rows | None, Mapping[int, BadValue]]]:
+    """Rows converted together, with the faults by position; one by one where only deletions can be read of the file."""
+    if not group:
+        return
+    try:
+        rows, faults = maker.rows([row[3] for row in group], [row[2] for row in group])
+    except UnreadableFileError as missing:
+        if len(group) == 1:
+            yield group, None, {0: BadValue(missing.reason, missing.detail, missing.remedy)}
+            return
+        for row in group:
+            yield from _judged(maker, [row])
+    else:
+        yield group, rows, faults
+
+
+def _judge_again(connection: Connection, stay: Sequence[tuple[int, BadValue]]) -> None:
+    """Note what is wrong with rows under today's rules."""
+    if stay:
+        connection.cursor().executemany(
+            QUERIES["judge_again"],
+            [
+                {"quarantine_id": quarantine_id, "reason": fault.reason, "detail": storable(fault.detail),
+                 "column": (fault.column or None) if isinstance(fault, FaultyColumn) else None,
+                 "remedy": storable(fault.remedy)}
+                for quarantine_id, fault in stay
+            ],
+        )  # fmt: skip
 
 
 def _by_header(

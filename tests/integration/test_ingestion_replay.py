@@ -5,6 +5,7 @@ import datetime as dt
 import pytest
 
 from pipelines.ingestion import reconcile
+from pipelines.ingestion.binding import RowMaker
 from pipelines.ingestion.quarantine import dismiss, list_quarantine, replay
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
@@ -115,3 +116,24 @@ def test_a_json_row_loads_on_replay_once_its_own_name_of_a_column_is_mapped(shop
     result = replay(shop.loader())
     assert (result.loaded, result.remaining) == (1, 0)
     assert [row[:3] for row in shop.current()] == [("north", "1", "4.00"), ("north", "2", "4.00")]
+
+
+def test_rows_are_judged_many_at_once_and_the_last_version_of_a_record_wins_across_batches(shop, monkeypatch):
+    sizes, rows_of = [], RowMaker.rows
+    monkeypatch.setattr("pipelines.ingestion.quarantine.BATCH_ROWS", 20)
+    rows = [("north", str(n % 30), "chair", f"-{n + 1}.00", "2026-10-29T12:00:00Z") for n in range(50)]
+    shop.land(DAY, "a.csv", csv_of(*rows[:45], ("north", "x", "chair", "?", "2026-10-29"), *rows[45:]))
+    assert account(shop.load(DAY)) == (51, 0, 0, 51)
+    shop.reload(SHOP_YAML.replace("greater_than: 0", "at_least: -1000"))
+
+    def spy(maker, records, lines):
+        sizes.append(len(records))
+        return rows_of(maker, records, lines)
+
+    monkeypatch.setattr(RowMaker, "rows", spy)
+    result = replay(shop.loader())
+    assert (result.loaded, result.duplicate, result.remaining) == (50, 0, 1) and sizes == [20, 20, 11]
+    prices = {int(number): price for _, number, price, _ in shop.current()}
+    assert prices == {n % 30: f"-{n + 1}.00" for n in range(50)}
+    assert account(shop.load(DAY)) == (51, 50, 0, 1)
+    assert reconcile(shop.database, shop.feed, dt.date(2026, 10, 30)).problems == ()
