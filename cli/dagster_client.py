@@ -8,7 +8,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,12 @@ _RUN = """query($id: ID!) { runOrError(runId: $id) { __typename ... on Run { run
   ... on RunNotFoundError { message } ... on PythonError { message } } }"""
 _RUNS = """query($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter, limit: $limit) { __typename
   ... on Runs { results { runId status tags { key value } } } ... on PythonError { message } } }"""
-_ERRORS = """query($id: ID!) { logsForRun(runId: $id) { __typename ... on EventConnection { events { __typename
-  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
-  ... on RunFailureEvent { message } } } } }"""
+_ERRORS = """query($id: ID!, $after: String) { logsForRun(runId: $id, afterCursor: $after) { __typename
+  ... on EventConnection { cursor hasMore events { __typename
+    ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+    ... on EngineEvent { error { message causes { message } } } } } } }"""
 _METADATA = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { __typename
-  ... on Asset { assetMaterializations(limit: 1) { metadataEntries { label
+  ... on Asset { assetMaterializations(limit: 1) { runId metadataEntries { label
     ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
     ... on TextMetadataEntry { text } } } }
   ... on AssetNotFoundError { message } } }"""
@@ -263,24 +264,43 @@ class DagsterClient:
         ]
 
     def failures(self, run_id: str) -> dict[str, str]:
-        """The failed steps of a run, each with the error of our code below Dagster's own."""
-        answer = self._expect(
-            self.query(_ERRORS, id=run_id)["logsForRun"], "EventConnection", f"read run {run_id}"
-        )
-        found = {}
-        for event in answer["events"]:
-            if event["__typename"] == "ExecutionStepFailureEvent" and event["error"]:
-                told = (event["error"]["causes"] or [event["error"]])[0]
-                found[event["stepKey"]] = str(told["message"]).strip()
-        return found
+        """The failed steps of a run, each with the error of our code below Dagster's own.
 
-    def latest_metadata(self, asset: str) -> dict[str, Any]:
-        """Numbers and texts of the newest materialisation of `asset` (as in platform/cache), by label."""
+        Of a run that could not begin, as with a fault in a system.yaml, why not, under "run".
+        """
+        steps, engine = {}, {}
+        for event in self._errors(run_id):
+            told = (event["error"]["causes"] or [event["error"]])[0]
+            found = steps if "stepKey" in event else engine
+            found[event.get("stepKey", "run")] = str(told["message"]).strip()
+        return steps or engine
+
+    def _errors(self, run_id: str) -> Iterator[dict[str, Any]]:
+        """The events of a run that tell of an error, page by page: a range of days has many events."""
+        after: str | None = None
+        while True:
+            answer = self._expect(
+                self.query(_ERRORS, id=run_id, after=after)["logsForRun"],
+                "EventConnection",
+                f"read run {run_id}",
+            )
+            yield from (event for event in answer["events"] if event.get("error"))
+            if not answer["hasMore"]:
+                return
+            after = answer["cursor"]
+
+    def latest_metadata(self, asset: str, *, run_id: str | None = None) -> dict[str, Any]:
+        """Numbers and texts of the newest materialisation of `asset` (as in platform/cache), by label.
+
+        None of them when `run_id` is given and another run made it.
+        """
         answer = self.query(_METADATA, key={"path": asset.split("/")})["assetOrError"]
         events = self._expect(answer, "Asset", f"find asset {asset}")["assetMaterializations"]
         if not events:
             raise DagsterClientError(f"{asset} was never materialised; launch it first")
-        found = {}
+        found: dict[str, Any] = {}
+        if run_id not in (None, events[0]["runId"]):
+            return found
         for entry in events[0]["metadataEntries"]:
             values = [
                 entry[name] for name in ("intValue", "floatValue", "text") if entry.get(name) is not None

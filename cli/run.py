@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cli.dagster_client import DagsterClient
 
 RUN_SECONDS = 86_400.0
+DAILY_PIPELINE = "daily_pipeline"
 
 
 def register(app: typer.Typer) -> None:
@@ -53,6 +54,8 @@ def run(
     if ended.status != "SUCCESS":
         told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
         raise LongboxError(f"the run ended as {ended.status}; see {client.url}/runs/{run_id}{told}")
+    for told in _put_aside(client, job, run_id):
+        typer.echo(f"  {told}; `longbox quarantine list` tells why")
     typer.echo(f"{job}: {ended.status} in {ended.seconds or 0:.1f} s")
 
 
@@ -61,9 +64,10 @@ def _check(client: "DagsterClient", job: str, first: dt.date | None, last: dt.da
     known = client.jobs()
     if job not in known:
         near = get_close_matches(job, known, n=1)
-        raise UserError(
-            f"there is no job {job!r}; {f'did you mean {near[0]}? ' if near else ''}There are: {', '.join(known)}"
-        )
+        remedy = f"did you mean {near[0]}? " if near else ""
+        if job.startswith(DAILY_PIPELINE):
+            remedy += "Dagster knows a system added since it began after `longbox down` and `longbox up`. "
+        raise UserError(f"there is no job {job!r}; {remedy}There are: {', '.join(known)}")
     days = client.partitions(job)
     if days and first is None:
         raise UserError(f"{job} runs by landing day; name one with --date, from {days[0]} to {days[-1]}")
@@ -72,6 +76,14 @@ def _check(client: "DagsterClient", job: str, first: dt.date | None, last: dt.da
     for day in (first, last):
         if day is not None and day.isoformat() not in days:
             raise UserError(f"{job} has the landing days {days[0]} to {days[-1]}, and {day} is none of them")
+
+
+def _put_aside(client: "DagsterClient", job: str, run_id: str) -> list[str]:
+    """What the verdict at the end of a daily run tells of rows that did not load."""
+    if not job.startswith(DAILY_PIPELINE):
+        return []
+    verdict = f"platform/{job.replace(DAILY_PIPELINE, 'landing_verdict')}"
+    return str(client.latest_metadata(verdict, run_id=run_id).get("put_aside", "")).splitlines()
 
 
 def _day(option: str, text: str | None) -> dt.date | None:

@@ -28,20 +28,22 @@ def verdict_asset(
         group_name="platform",
         owners=OWNERS,
         kinds={"postgresql"},
-        description="Fails when a landing day failed, or holds a file quarantined whole; names the days and why.",
+        description="Fails when a landing day failed, or holds a file quarantined whole; names days and reason.",
     )
     @retry_passing_faults
     def verdict(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult[None]:
-        from pipelines.monitoring.days import BadDaysError, bad_days
+        from pipelines.monitoring.days import BadDaysError, bad_days, put_aside
 
         days = landing_days(context)
         found = bad_days(database, assets, days)
         if found:
             raise BadDaysError(found)
+        aside = put_aside(database, assets, days)
         return dg.MaterializeResult(
             metadata={"landing_days": len(days), "assets": len(assets), "outcome": "complete"}
+            | ({"put_aside": "\n".join(aside)} if aside else {})
         )
 
     return verdict

@@ -246,6 +246,8 @@ def _explain(
             word.strip("' ") for word in str(detail["ctx"]["expected"]).replace(" or ", ",").split(",")
         ]
         return f"{given!r} is not one of {', '.join(allowed)}", suggest(str(given), allowed, noun="value")
+    if kind == "too_short":
+        return f"{given!r} is empty", "name at least one, or take the key out where it may be left out"
     if kind in _EXPECTED:
         text = document.text_of(path)
         if kind == "string_type" and text is not None and given is not None:

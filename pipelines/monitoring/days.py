@@ -91,6 +91,16 @@ def day_totals(database: Database, asset: str, days: Sequence[dt.date]) -> dict[
     return dict(cast("list[tuple[str, int]]", rows))
 
 
+def put_aside(database: Database, assets: Sequence[str], days: Sequence[dt.date]) -> list[str]:
+    """How many rows of `days` were put aside at `assets`, in words, an asset each; those of sound days are left out."""
+    with database.connection() as connection:
+        rows = connection.execute(_SQL["put_aside"], {"assets": list(assets), "days": list(days)}).fetchall()
+    return [
+        f"{asset}: {aside:,} of {landed:,} rows were put aside"
+        for asset, aside, landed in cast("list[tuple[str, int, int]]", rows)
+    ]
+
+
 def days_without_result(database: Database, asset: str, first: dt.date, last: dt.date) -> tuple[dt.date, ...]:
     """The days from `first` to `last` on which `asset` has no result but failures."""
     with database.connection() as connection:

@@ -63,15 +63,19 @@ def test_a_range_in_one_run_equals_the_days_one_by_one(daily: Daily) -> None:
 
 
 def test_each_day_of_a_range_reports_its_own_counts(daily: Daily) -> None:
-    daily.land("2026-10-02", "a.csv", sales("2026-10-01", 7))
+    daily.land(
+        "2026-10-02", "a.csv", sales("2026-10-01", 7) + b"ebay,x,A,fine,ten,USD,2026-10-01,2026-10-01\n"
+    )
     result = daily.run("2026-10-01", "2026-10-03")
     assert result.success, steps(result)
+    verdict = result.asset_materializations_for_node("platform__landing_verdict")[0]
+    assert verdict.metadata["put_aside"].value == f"{RAW}: 1 of 8 rows were put aside"
     rows = {
         event.partition: event.materialization.metadata["landed_rows"].value
         for event in result.get_asset_materialization_events()
         if event.asset_key == dg.AssetKey(RAW.split("/"))
     }
-    assert rows == {"2026-10-01": 0, "2026-10-02": 7, "2026-10-03": 0}
+    assert rows == {"2026-10-01": 0, "2026-10-02": 8, "2026-10-03": 0}
 
 
 def test_a_file_quarantined_whole_fails_the_verdict_and_lets_everything_else_through(daily: Daily) -> None:

@@ -71,3 +71,31 @@ def test_a_database_that_stays_away_is_told_in_a_line(webserver) -> None:
     ) as told:
         client(url).wait("1", timeout_seconds=10 * UNANSWERED_SECONDS, poll_seconds=10)
     assert "\n" not in str(told.value) and "see `longbox status`" in str(told.value)
+
+
+def events(*found: dict[str, Any], has_more: bool = False) -> dict[str, Any]:
+    """A page of a run's events."""
+    page = {"__typename": "EventConnection", "cursor": "1", "hasMore": has_more, "events": found}
+    return {"data": {"logsForRun": page}}
+
+
+def test_a_failed_step_is_told_also_when_it_stands_after_many_events(webserver) -> None:
+    url, answers = webserver
+    step = {"stepKey": "a", "error": {"message": "outer", "causes": [{"message": "mend the file"}]}}
+    engine = {"error": {"message": "the worker died", "causes": []}}
+    answers += [events({"error": None}, engine, has_more=True), events(step)]
+    assert client(url).failures("1") == {"a": "mend the file"}
+
+
+def test_why_a_run_could_not_begin_is_told(webserver) -> None:
+    url, answers = webserver
+    answers.append(events({"error": {"message": "1 fault in the catalogue", "causes": []}}))
+    assert client(url).failures("1") == {"run": "1 fault in the catalogue"}
+
+
+def test_numbers_of_another_run_are_not_told_as_those_of_this_one(webserver) -> None:
+    url, answers = webserver
+    made = {"runId": "2", "metadataEntries": [{"label": "rows", "intValue": 3}]}
+    answers.append({"data": {"assetOrError": {"__typename": "Asset", "assetMaterializations": [made]}}})
+    assert client(url).latest_metadata("a/b") == client(url).latest_metadata("a/b", run_id="2") == {"rows": 3}
+    assert client(url).latest_metadata("a/b", run_id="1") == {}

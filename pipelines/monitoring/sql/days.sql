@@ -12,6 +12,14 @@ FROM longbox.day_results, jsonb_each_text(counts) AS entry
 WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
 GROUP BY entry.key
 
+-- name: put_aside
+-- The rows of landing days that wait in the quarantine, of all that landed, by asset. Primary key (asset, landing_day).
+SELECT asset, sum((counts ->> 'quarantined_rows')::bigint)::bigint, sum((counts ->> 'landed_rows')::bigint)::bigint
+FROM longbox.day_results
+WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s) AND (counts ->> 'quarantined_rows')::bigint > 0
+GROUP BY asset
+ORDER BY asset
+
 -- name: days_with_result
 -- The landing days on which an asset has a result. Primary key (asset, landing_day).
 SELECT landing_day FROM longbox.day_results
