@@ -36,7 +36,7 @@ def written_lineage(system: str, columns: Mapping[str, str]) -> dg.TableColumnLi
 
 def landed_columns(feed: Feed) -> dg.TableSchema:
     """The columns that a feed's files are known to have, under the names that land."""
-    landed = {column: name for name, column in feed.columns.items()}
+    landed = {column: name for name, column in reversed(feed.columns.items())}  # the first of several
     names = [column for column in _known_columns(feed) if column not in feed.derive]
     return dg.TableSchema(
         columns=[dg.TableColumn(landed.get(column, column), type="text") for column in names]
@@ -48,7 +48,7 @@ def landing_lineage(system: System, feeds: Sequence[Feed]) -> dg.TableColumnLine
     sources: dict[str, list[Source]] = {}
     for feed in feeds:
         key = dg.AssetKey(["landing", system.name, feed.name])
-        landed = {column: name for name, column in feed.columns.items()}
+        landed = {column: name for name, column in reversed(feed.columns.items())}  # the first of several
         derived = {column: str(call.column) for column, call in feed.derivations.items()}
         for column in _known_columns(feed):
             origin = derived.get(column, column)

@@ -172,15 +172,14 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
 
 
 def _check_landed_names(document: Document, path: YamlPath, feed: Feed, types: Types | None) -> None:
-    """Report landed names that lead to no column, or two of them to one, or that a file cannot tell apart."""
-    targets: dict[str, str] = {}
+    """Report landed names that lead to no column, that a file cannot tell apart, or that hide a mark of deletion."""
+    mark = feed.deletions.column if feed.deletions else None
     spellings: dict[str, str] = {}
     for landed, column in feed.columns.items():
         check_column(document, (*path, landed), column, types, feed.table)
-        if column in targets:
-            message = f"column {column!r} is filled from {targets[column]!r} and from {landed!r}"
+        if landed != mark and mark in feed.columns and feed.columns[mark] == column:
+            message = f"column {column!r} is filled from {mark!r}, by which deletions go, and from {landed!r}"
             document.report((*path, landed), message, "map one landed column to it")
-        targets.setdefault(column, landed)
         other = spellings.setdefault(landed.casefold(), landed)
         if other != landed:
             message = f"the landed names {other!r} and {landed!r} differ only in case"

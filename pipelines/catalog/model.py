@@ -82,7 +82,8 @@ class Feed(_Declared):
     table: values.TableName
     """The table of this system that the rows are loaded into."""
     columns: dict[values.LandedName, values.ColumnName] = {}
-    """Landed column name: table column. Names that are the same on both sides can be left out."""
+    """Landed column name: table column. Names that are the same on both sides can be left out. Several names may
+    lead to one column, as when its sender renamed it: a file has one of them."""
     key: values.ColumnNames = ()
     """Table columns that identify a record across files. Without a key a record is its file and line."""
     require: values.ColumnNames = ()

@@ -8,7 +8,7 @@ Identity and time follow DESIGN ("Rules that settle things"). Types are in `valu
 import datetime as dt
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from types import NoneType
@@ -34,7 +34,8 @@ from pipelines.ingestion.columns import (
     where,
 )  # fmt: skip
 from pipelines.ingestion.csv_records import Record
-from pipelines.ingestion.errors import BadValue, UnreadableFileError, plain_name, shown
+from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
+from pipelines.ingestion.names import names_by_column, same_name
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import Converter, Value, converter
 from resources.errors import LongboxError
@@ -244,7 +245,7 @@ def bind(
     reserved = LINEAGE_NAMES | feed.derive.keys()
     by_landed_name = {landed.casefold(): column for landed, column in feed.columns.items()}
     for index, landed in enumerate(header):
-        column = by_landed_name.get(landed.casefold()) or _same_name(landed, own, by_landed_name)
+        column = by_landed_name.get(landed.casefold()) or same_name(landed, own, by_landed_name)
         if column is None or column not in own or column in reserved:
             unknown.append(landed)
         elif column in position:
@@ -257,8 +258,8 @@ def bind(
             position[column] = index
     required = set(only) or needed_columns(feed, table, shape)
     if missing := sorted(required - position.keys()):
-        landed_names = {column: landed for landed, column in feed.columns.items()}
-        wanted = ", ".join(landed_names.get(column, column) for column in missing)
+        landed_names = names_by_column(feed)
+        wanted = ", ".join(" or ".join(landed_names.get(column, [column])) for column in missing)
         raise UnreadableFileError(
             "missing_column",
             f"no column {wanted}; the file has {', '.join(header) or 'none'}",
@@ -288,19 +289,6 @@ def needed_columns(feed: Feed, table: Table, shape: TableShape) -> set[str]:
         if not column.is_nullable and not given:
             needed.add(column.name)
     return {derived.get(column) or column for column in needed}
-
-
-def known_names(feed: Feed, shape: TableShape) -> list[str]:
-    """Every column name that a file of the feed may use, landed names first."""
-    mapped = set(feed.columns.values())
-    mark = [feed.deletions.column] if feed.deletions and feed.deletions.column not in feed.columns else []
-    own = [c.name for c in shape.columns if not (c.is_generated or c.is_identity) and c.name not in mapped]
-    return [*feed.columns, *own, *(name for name in mark if name not in own)]
-
-
-def _same_name(landed: str, own: Mapping[str, object], mapped: dict[str, str]) -> str | None:
-    name = plain_name(landed)
-    return name if name in own and name not in mapped.values() else None
 
 
 def _field_of(feed: Feed, column: ColumnShape, index: int, required: bool) -> _Field:

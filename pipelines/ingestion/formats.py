@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -50,11 +50,13 @@ def open_records(
     encoding: str,
     delimiter: str | None,
     wanted: Sequence[str],
+    others: Mapping[str, str] | None = None,
 ) -> Records:
     """The reader that fits the content (`head` are its first bytes) and, failing that, the file's name.
 
     `wanted` are the column names that the feed knows; JSON Lines has no header of its own, and a CSV's delimiter
-    is the one under which most of them are found. Raises `UnreadableFileError`.
+    is the one under which most of them are found. `others` are those that mean the same as another of them.
+    Raises `UnreadableFileError`.
     """
     if head.startswith(b"PAR1"):
         return ParquetRecords(chunks)
@@ -72,7 +74,7 @@ def open_records(
         ".ndjson",
         ".json",
     }:
-        return JsonRecords(lines, wanted)
+        return JsonRecords(lines, wanted, others or {})
     return CsvRecords(lines, delimiter, wanted)
 
 
@@ -88,10 +90,10 @@ def _marked_encoding(head: bytes) -> str | None:
 class JsonRecords:
     """One JSON object a line. Numbers keep their decimal text; the columns are those the feed knows."""
 
-    def __init__(self, lines: Lines, wanted: Sequence[str]) -> None:
+    def __init__(self, lines: Lines, wanted: Sequence[str], others: Mapping[str, str]) -> None:
         self._lines = lines
-        self._wanted = list(wanted)
-        self.header = list(wanted)
+        self._names = JsonNames(wanted, others)
+        self.header = list(self._names.wanted)
         self.unknown: set[str] = set()
         self.seen: set[str] = set()  # those of the wanted names that a record had
         self.line = 0
@@ -110,7 +112,6 @@ class JsonRecords:
         return iter(self)
 
     def __iter__(self) -> Iterator[Record | BadRecord]:
-        names = JsonNames(self._wanted)
         last: Any = None
         found = FoundNames([], set(), set(), None)
         for text in self._lines:
@@ -142,7 +143,7 @@ class JsonRecords:
                 continue
             if item.keys() != last:  # nearly all records of a file have the same names
                 last = item.keys()
-                found = names.find(last)
+                found = self._names.find(last)
                 self.seen.update(found.seen)
                 if len(self.unknown) < MAX_KNOWN:
                     self.unknown.update(found.unknown)
@@ -159,11 +160,15 @@ class FoundNames(NamedTuple):
 
 
 class JsonNames:
-    """Finds the wanted names among the keys of JSON objects, whatever their case, as in the header of a CSV."""
+    """Finds the wanted names among the keys of JSON objects, whatever their case, as in the header of a CSV.
 
-    def __init__(self, wanted: Sequence[str]) -> None:
-        self._wanted = list(wanted)
-        self._by_form = {name.casefold(): name for name in reversed(self._wanted)}
+    `wanted` are those to be found, each once: of names that mean the same (`others`) only the first.
+    """
+
+    def __init__(self, wanted: Sequence[str], others: Mapping[str, str]) -> None:
+        self.wanted = [name for name in wanted if name not in others]
+        self._others = {other.casefold(): name for other, name in others.items() if name in self.wanted}
+        self._by_form = {name.casefold(): name for name in reversed(self.wanted)} | self._others
         self._known: dict[tuple[str, ...], FoundNames] = {}  # records of a feed have few sets of names
 
     def find(self, keys: Collection[str]) -> FoundNames:
@@ -177,14 +182,14 @@ class JsonNames:
         return found
 
     def _find(self, keys: tuple[str, ...]) -> FoundNames:
-        found = {name: name for name in self._wanted if name in keys}
+        found = {name: name for name in self.wanted if name in keys}
         unknown: set[str] = set()
         fault: BadRecord | None = None
         for key in keys:
             if key in found:
                 continue
             name = self._by_form.get(key.casefold()) or self._by_form.get(plain_name(key))
-            if name is None or name in keys:
+            if name is None or (name in keys and key.casefold() not in self._others):
                 unknown.add(key)
             elif name in found:
                 fault = BadRecord(
@@ -198,7 +203,7 @@ class JsonNames:
                 "malformed", f"it has no column of the feed; its names are {listed}",
                 "map its names under `columns` in the feed",
             )  # fmt: skip
-        return FoundNames([found.get(name, name) for name in self._wanted], set(found), unknown, fault)
+        return FoundNames([found.get(name, name) for name in self.wanted], set(found), unknown, fault)
 
 
 def _one_list() -> UnreadableFileError:

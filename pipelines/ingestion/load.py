@@ -18,7 +18,6 @@ from pipelines.catalog.feed_keys import hold_key
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
-from pipelines.ingestion.binding import known_names
 from pipelines.ingestion.decode import Content, decompressed, fingerprint
 from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.errors import (
@@ -27,6 +26,7 @@ from pipelines.ingestion.errors import (
 )
 from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
+from pipelines.ingestion.names import known_names, other_names
 from pipelines.ingestion.periods import BULK_BYTES, Target
 from pipelines.ingestion.results import DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import (
@@ -188,7 +188,7 @@ class Loader:
         hashed = _Hashed(decompressed(self.store.read(info.path)))
         records = open_records(
             iter(hashed), content.head, name, encoding=self.feed.encoding, delimiter=self.feed.delimiter,
-            wanted=known_names(self.feed, target.shape),
+            wanted=known_names(self.feed, target.shape), others=other_names(self.feed),
         )  # fmt: skip
         return self._load_records(connection, target, records, hashed, content, account)
 

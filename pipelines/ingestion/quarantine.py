@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pipelines.catalog.model import Feed
-from pipelines.ingestion.binding import FaultyColumn, known_names
+from pipelines.ingestion.binding import FaultyColumn
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.chunk import Chunk
 from pipelines.ingestion.columns import Rows
@@ -21,6 +21,7 @@ from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
+from pipelines.ingestion.names import known_names, names_by_column, other_names
 from pipelines.ingestion.periods import Target
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
@@ -248,18 +249,21 @@ def _by_header(
     """
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
-    landed_names = {column: landed for landed, column in feed.columns.items()}
+    others = other_names(feed)
+    landed_names = {column: names[0] for column, names in names_by_column(feed).items()}
     names = list(header["names"])
+    wanted = [name for name in wanted if name not in others]
     if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since
+        names = [name for name in names if name not in others]
         names += [name for name in wanted if name not in names]
     for quarantine_id, ordinal, line, reason, text in rows:
         place = (quarantine_id, ordinal, line)
         if reason == "refused_by_table":  # its text is the row as the table was to get it
-            refused.append((*place, _json_record(text, wanted, landed_names)))
+            refused.append((*place, _json_record(text, wanted, others, landed_names)))
         elif header["format"] == "csv":
             as_landed.append((*place, _csv_record(text, header)))
         else:
-            as_landed.append((*place, _json_record(text, names, {})))
+            as_landed.append((*place, _json_record(text, names, others, {})))
     if as_landed:
         yield names, as_landed, feed
     if refused:
@@ -298,7 +302,7 @@ def _cut_off() -> BadRecord:
 
 
 def _json_record(
-    text: str, wanted: Sequence[str], landed_names: Mapping[str, str]
+    text: str, wanted: Sequence[str], others: Mapping[str, str], landed_names: Mapping[str, str]
 ) -> "list[Any] | BadRecord":
     if len(text) >= RAW_TEXT_LIMIT:
         return _cut_off()
@@ -313,5 +317,5 @@ def _json_record(
     if not isinstance(item, dict):
         return BadRecord("malformed", "the line is not a JSON object", "land it again, corrected")
     values = {landed_names.get(name, name): value for name, value in item.items()}
-    found = JsonNames(wanted).find(values.keys())
+    found = JsonNames(wanted, others).find(values.keys())
     return found.fault or [values.get(key) for key in found.keys]

@@ -1,6 +1,7 @@
 """Rows put aside are judged again after a fix, or written off; their account stays closed."""
 
 import datetime as dt
+import json
 
 import pytest
 
@@ -26,6 +27,11 @@ def account(load):
 
 def sales(numbers, price="10.00"):
     return csv_of(*(("north", str(n), "chair", price, "2026-10-29T12:00:00Z") for n in numbers))
+
+
+def sale_line(name, number, price=10, **more):
+    sale = {"shop": "north", name: str(number), "price": price, "sold_at": "2026-10-27", **more}
+    return json.dumps(sale) + "\n"
 
 
 def test_rows_that_the_table_refuses_are_set_apart_and_the_rest_loads(shop):
@@ -136,3 +142,27 @@ def test_rows_are_judged_many_at_once_and_the_last_version_of_a_record_wins_acro
     prices = {int(number): price for _, number, price, _ in shop.current()}
     assert prices == {n % 30: f"-{n + 1}.00" for n in range(50)}
     assert reconcile(shop.database, shop.feed, dt.date(2026, 10, 30)).problems == ()
+
+
+def test_a_column_that_its_sender_renamed_is_read_under_either_name_and_replayed(shop):
+    shop.land("2026-10-28", "old.csv", csv_of(SALE, ("north", "2", "x", "?", "2026-10-27")))
+    shop.land("2026-10-28", "old.jsonl", sale_line("id", 3) + sale_line("id", 4, price=0))
+    for _ in range(2):
+        shop.load("2026-10-28")
+    shop.reload(
+        SHOP_YAML.replace("{id: sale_id}", "{id: sale_id, Sale: sale_id}").replace("greater_than", "at_least")
+    )
+    shop.land(DAY, "new.csv", csv_of((*SALE[:3], "11.00", SALE[4]), header="shop,sale,item,price,sold_at"))
+    shop.land(DAY, "new.jsonl", sale_line("Sale", 5) + sale_line("sale", 6) + sale_line("id", 7, Sale=7))
+    load = shop.load(DAY)
+    assert account(load) == (4, 3, 0, 1) and load.outcome == "complete"
+    assert replay(shop.loader()).loaded == 1
+    assert [row[1:3] for row in shop.current()] == [
+        ("1", "11.00"), ("3", "10.00"), ("4", "0.00"), ("5", "10.00"), ("6", "10.00"),
+    ]  # fmt: skip
+    left = {(row.file_name, row.line, row.reason): row.detail for row in list_quarantine(shop.database)}
+    assert left.keys() == {("old.csv", 3, "not_a_number"), ("new.jsonl", 3, "malformed")}
+    assert "the names 'id' and 'Sale' both mean id" in left["new.jsonl", 3, "malformed"]
+    assert account(shop.load("2026-10-28"))[1] + account(shop.load(DAY))[1] == 6
+    shop.land(DAY, "both.csv", csv_of((*SALE, "9"), header="shop,id,item,price,sold_at,Sale"))
+    assert "both mean sale_id" in shop.load(DAY).problems[0]

@@ -91,8 +91,8 @@ from tests.catalog_files import SHOP, faults, load
         ),
         (
             "Price: price}",
-            "Price: order_no}",
-            "feeds.sales.columns.Price: column 'order_no' is filled from 'Order No' and from 'Price'",
+            "Price: price, Gone: brand, Left: brand}\n    deletions: {column: Gone, one_of: [x]}",
+            "feeds.sales.columns.Left: column 'brand' is filled from 'Gone', by which deletions go, and from 'Left'",
             "map one landed column to it",
         ),
         (
