@@ -100,6 +100,18 @@ _ARCHIVES = {
     b"PK\x03\x04": "a ZIP archive", b"PK\x05\x06": "an empty ZIP archive", b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"Rar!": "a RAR archive",
 }  # fmt: skip
+_TAR_AT = 257  # where a tar archive says that it is one
+
+
+def _refuse_archive(head: bytes) -> None:
+    """Raise `UnreadableFileError` for a file that holds other files."""
+    found = next((name for magic, name in _ARCHIVES.items() if head.startswith(magic)), None)
+    if found or head[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        raise UnreadableFileError(
+            "unreadable",
+            f"it is {found or 'a tar archive'}",
+            "land the files in it, each by itself; gzip, bzip2, xz, zstd are read",
+        )
 
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -110,14 +122,8 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """
     raw = _ChunkStream(iter(chunks))
     source = io.BufferedReader(cast(io.RawIOBase, raw), buffer_size=CHUNK_BYTES)
-    magic = source.peek(6)[:6]
-    for prefix, name in _ARCHIVES.items():
-        if magic.startswith(prefix):
-            raise UnreadableFileError(
-                "unreadable",
-                f"it is {name}",
-                "land the files in it, each by itself; gzip, bzip2, xz, zstd are read",
-            )
+    magic = source.peek(512)[:512]
+    _refuse_archive(magic)
     opener = next((open_ for prefix, open_ in _OPENERS.items() if magic.startswith(prefix)), None)
     stream = cast(Any, source) if opener is None else opener(source)
     size = 0
@@ -138,6 +144,10 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
             ) from error
         if not chunk:
             return
+        if opener is not None and not size:
+            _refuse_archive(chunk)
+            if chunk.startswith(tuple(_OPENERS)):
+                raise UnreadableFileError("unreadable", "it is compressed twice", "land it compressed once")
         size += len(chunk)
         if opener is not None and size > max(FREE_BYTES, MAX_EXPANSION * raw.size_bytes):
             raise UnreadableFileError(

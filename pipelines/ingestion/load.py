@@ -26,7 +26,7 @@ from pipelines.ingestion.errors import (
 )
 from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
-from pipelines.ingestion.names import known_names, other_names
+from pipelines.ingestion.names import known_names, other_names, strange_names
 from pipelines.ingestion.periods import BULK_BYTES, Target
 from pipelines.ingestion.results import DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import (
@@ -198,15 +198,15 @@ class Loader:
     ) -> FileLoad:  # fmt: skip
         stream = records.pieces()
         first = next(stream, None)
-        if first is None:
-            hashed.expect(content)
-            connection.execute(QUERIES["record_load"], account | {"status": "empty"})
-            return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
         table = self.system.tables[self.feed.table]
+        if first is None and not strange_names(self.feed, target.shape, records.header):
+            return self._record_empty(connection, hashed, content, account)
         maker, unknown = bind_feed(
             self.feed, table, target.shape, records.header,
             landing_day=account["landing_day"], file_key=content.sha256.hex(),
         )  # fmt: skip
+        if first is None:
+            return self._record_empty(connection, hashed, content, account)
         header = describe_header(records)
         schema = FileSchema.of(maker, records, unknown)
         earlier = self._earlier_schemas(connection, target, account["landing_day"])
@@ -244,6 +244,13 @@ class Loader:
             account["file_name"], "loaded", counts.landed, counts.loaded, counts.duplicate, counts.quarantined,
             unknown_columns=unknown, bytes_read=account["object_bytes"], schema_changes=tuple(changes),
         )  # fmt: skip
+
+    def _record_empty(
+        self, connection: Connection, hashed: "_Hashed", content: Content, account: dict[str, Any]
+    ) -> FileLoad:
+        hashed.expect(content)
+        connection.execute(QUERIES["record_load"], account | {"status": "empty"})
+        return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
 
     def _chunk_rows(self, content: Content) -> int:
         """Few chunks leave PostgreSQL and this process to wait for each other: a day's file gets smaller ones."""

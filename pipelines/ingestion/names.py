@@ -4,7 +4,7 @@ A column may have several landed names, as after its sender renamed it: a file h
 of their own (JSON Lines) speak of it by the first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipelines.catalog.model import Feed
 from pipelines.catalog.shape import TableShape
@@ -17,6 +17,12 @@ def known_names(feed: Feed, shape: TableShape) -> list[str]:
     mark = [feed.deletions.column] if feed.deletions and feed.deletions.column not in feed.columns else []
     own = [c.name for c in shape.columns if not (c.is_generated or c.is_identity) and c.name not in mapped]
     return [*feed.columns, *own, *(name for name in mark if name not in own)]
+
+
+def strange_names(feed: Feed, shape: TableShape, header: Sequence[str]) -> list[str]:
+    """Names of a header that the feed does not know: the only line of a file that has some may be a record."""
+    known = {name.casefold() for name in known_names(feed, shape)}
+    return [name for name in header if name.casefold() not in known and plain_name(name) not in known]
 
 
 def names_by_column(feed: Feed) -> dict[str, list[str]]:

@@ -51,6 +51,25 @@ def test_an_unreadable_file_is_put_aside_whole_and_a_good_one_repairs_the_day(sh
     assert repaired.outcome == "complete" and account(repaired) == (5, 5, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("north,1,chair,10.00,2026-10-29\n", "no column price, id, shop, sold_at; the file has north, 1"),
+        ("<html>404 Not Found</html>", "the file has <html>404 Not Found</html>"),
+        (gzip.compress(gzip.compress(b"shop,id")), "it is compressed twice"),
+        (gzip.compress(bytes(257) + b"ustar\x0000" + bytes(512)), "it is a tar archive"),
+    ],
+)
+def test_a_single_line_that_is_no_header_and_what_holds_other_files_are_not_taken_for_empty(
+    shop, content, told
+):
+    shop.land(DAY, "a.csv", content)
+    load = shop.load(DAY)
+    assert load.outcome == "incomplete" and told in load.problems[0]
+    shop.land(DAY, "a.csv", sales(range(3)))
+    assert account(shop.load(DAY)) == (3, 3, 0, 0)
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "shop,id,item,price,sold_at\n", "shop,id\n"])
 def test_an_empty_file_is_no_fault_and_its_replacement_loads(shop, content):
     shop.land(DAY, "a.csv", content)
