@@ -38,7 +38,8 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 def _show(report: "Report") -> None:
     if not report.is_running:
-        typer.echo(f"no stack runs in {report.home}; start it with `longbox up`")
+        why = f": {report.ended}, so the whole stack was stopped" if report.ended else ""
+        typer.echo(f"no stack runs in {report.home}{why}; start it with `longbox up`")
         if report.left_over:
             typer.echo(
                 f"{report.left_over} process(es) of a killed stack are left; `longbox down` stops them"

@@ -105,6 +105,9 @@ def _stopped(home: Home, seen: "report.Report") -> list[Finding]:
     if state.status != STOPPED:
         message = f"{home.state_file} says {state.status}, but its supervisor is gone"
         return [Finding("stack", WARNING, message, "`longbox up` starts it anew, `longbox down` clears it")]
+    if seen.ended:
+        message = f"{seen.ended}, so the whole stack was stopped"
+        return [Finding("stack", PROBLEM, message, f"see the logs in {home.logs}, then `longbox up`")]
     return [Finding("stack", OK, "no local stack runs here")]
 
 

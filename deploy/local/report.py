@@ -41,6 +41,7 @@ class Report:
     supervisor_pid: int | None
     parts: tuple[PartHealth, ...]
     left_over: int
+    ended: str = ""  # why the last stack stopped, if nobody asked it to
 
     @property
     def is_running(self) -> bool:
@@ -60,7 +61,7 @@ def collect(home: Home, environ: Mapping[str, str]) -> Report:
         return Report(home.path, STOPPED, None, (), 0)
     state = State.read(home)
     if not is_locked(home):
-        return Report(home.path, STOPPED, None, (), len(leftovers.find(home)))
+        return Report(home.path, STOPPED, None, (), len(leftovers.find(home)), state.ended)
     settings = Settings.load({**environ, "LONGBOX_HOME": str(home.path)})
     parts = tuple(_ask(part, state, settings) for part in state.parts)
     return Report(home.path, state.status, state.supervisor.pid if state.supervisor else None, parts, 0)

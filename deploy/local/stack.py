@@ -124,8 +124,10 @@ class Stack:
             code = child.exit_code()
             if code is not None and child.name != wal.NAME:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+                ended = f"{child.name} (pid {child.id.pid}) {how}"
+                self._set(replace(self.state, ended=ended))
                 raise ChildDiedError(
-                    f"{child.name} (pid {child.id.pid}) {how}, so the whole stack was stopped; start it again with "
+                    f"{ended}, so the whole stack was stopped; start it again with "
                     f"`longbox up`. The end of {child.log}:\n{tail(child.log)}"
                 )
 

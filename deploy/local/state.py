@@ -96,6 +96,7 @@ class State:
     ports: dict[str, int] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     dagster_schema: str = ""  # version of Dagster whose tables the instance's database holds
+    ended: str = ""  # which part ended by itself and so ended the last stack
 
     def with_part(self, part: Part) -> Self:
         """This state with `part` added, or put in place of the one of its name."""
@@ -114,6 +115,7 @@ class State:
                 ports={name: int(port) for name, port in data["ports"].items()},
                 parts=tuple(Part(**{**part, "process": _process(part["process"])}) for part in data["parts"]),
                 dagster_schema=data["dagster_schema"],
+                ended=data.get("ended", ""),
             )
         return cls()
 

@@ -17,7 +17,9 @@ import pytest
 import redis
 
 from deploy.local import leftovers, privileges
+from deploy.local.checkup import check_stack
 from deploy.local.processes import ProcessId, wait_until
+from deploy.local.report import collect
 from deploy.local.stack import Stack
 from deploy.local.state import Home, Secrets, State
 from resources.errors import LongboxError, UserError
@@ -158,8 +160,12 @@ def test_a_killed_server_ends_the_stack_by_name_and_the_next_start_has_every_row
     assert code == 1
     assert re.search(rf"{part} \(pid \d+\) was killed by signal 9", said), said
     assert_nothing_is_left(home)
+    report = collect(Home(home), {})
+    assert not report.is_running and report.ended.endswith("was killed by signal 9")
+    assert report.ended in check_stack(Home(home), {})[0].message
     with supervised(home):
         assert kept_row(home) == 42
+    assert collect(Home(home), {}).ended == ""
 
 
 def test_dagster_is_part_of_the_stack_its_ui_moves_off_a_port_that_is_taken_and_a_killed_supervisors_is_found(
