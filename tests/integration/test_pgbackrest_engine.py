@@ -19,6 +19,7 @@ from pipelines.backup import routine
 from pipelines.backup.drill import drill_results
 from pipelines.backup.errors import BackupError, BackupRefusedError, WalMissingError
 from pipelines.backup.expiry import Policy
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.pgbackrest import PgBackRestEngine
 from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository
@@ -170,6 +171,65 @@ def test_wal_missing_in_the_middle_is_named_and_never_restored_over_though_pgbac
     own.unlink()
     found = engine.verify(record.backup_id)
     assert not found.is_sound and any(record.last_segment in fault for fault in found.faults)
+
+
+def test_each_of_several_encrypted_repositories_gets_every_backup_and_restores_alone(
+    stanza: StanzaCluster, settings: Settings, scratch: Path
+):
+    engine, cluster = stanza.engine(settings.object_store), stanza.cluster
+    with stanza.second_repository():
+        cluster.write(7)
+        first = engine.back_up("full")
+        [second] = first.also
+        cluster.write(7)
+        engine.mark_wal()
+        assert [(one.backup_id, one.repository) for one in engine.catalogue().sound] == [
+            (first.backup_id, 1),
+            (second, 2),
+        ]
+        assert engine.catalogue().faults == {}
+        assert [report.faults for report in engine.read_back()] == [(), ()]
+        held = [path for path in stanza.files(f"backup/{STANZA}/**/*") if path.stat().st_size]
+        assert held and all(
+            path.read_bytes().startswith(b"Salted__") for path in held if not path.is_symlink()
+        )
+
+        named = stanza.damage(first.backup_id)
+        faults = [str(fault) for fault in engine.read_back()[0].faults]
+        assert named in faults and all(fault.startswith(first.backup_id) for fault in faults)
+        assert engine.verify(second).is_sound and not engine.verify(first.backup_id).is_sound
+
+        for place in stanza.repository.iterdir():
+            shutil.rmtree(place)
+        left = engine.catalogue()
+        assert [one.backup_id for one in left.sound] == [second] and "repository 1" in left.faults
+        assert any("repository 1" in str(fault) for fault in engine.read_back()[0].faults)
+        assert restored_truth(engine, scratch) == cluster.truth()
+
+
+def test_a_cluster_with_a_tablespace_is_restored_whole_and_not_over_the_live_one(
+    stanza: StanzaCluster, settings: Settings, scratch: Path
+):
+    engine, cluster = stanza.engine(settings.object_store), stanza.cluster
+    place = stanza.repository.with_name("space")
+    place.mkdir(mode=0o700)
+    shutil.chown(place, cluster.data.stat().st_uid, cluster.data.stat().st_gid)
+    cluster.run(f"CREATE TABLESPACE fast LOCATION '{place}'")
+    try:
+        cluster.run("CREATE TABLE spaced TABLESPACE fast AS SELECT generate_series(1, 300) AS n")
+        made = engine.back_up("full")
+        cluster.run("INSERT INTO spaced VALUES (301)", "CHECKPOINT")
+        live = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+        counts: list[object] = []
+        engine.restore(
+            RestoreRequest(scratch / "restored", backup_id=made.backup_id, is_durable=False),
+            check=lambda url: counts.append(one_value(url, "SELECT count(*) FROM spaced")),
+        )
+        assert counts == [300]
+        assert any(path.is_file() for path in (scratch / "restored/tablespaces").rglob("*"))
+        assert live == {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    finally:
+        cluster.run("DROP TABLE IF EXISTS spaced", "DROP TABLESPACE fast")
 
 
 def test_archiving_that_does_not_work_is_told_and_moves_no_mark(stanza: StanzaCluster, settings: Settings):
