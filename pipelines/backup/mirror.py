@@ -53,7 +53,7 @@ class WalMirror:
         try:
             covered = self._newest_covered()  # before the names: all that it speaks of is among them
             with self._lock:
-                names = sorted(self._pending - {layout.COVERED})
+                names = sorted(self._pending - {layout.COVERED}, key=_order)
             for name in names:
                 try:
                     self._bring_one(name)
@@ -105,6 +105,8 @@ class WalMirror:
         for info in self._source.names(layout.WAL):
             if layout.parse_wal(info.path) is not None and there.get(info.path) != info.size_bytes:
                 self.tell(info.path)
+        # while the first store was away the copy got ahead of what that says
+        self._covered = WalArchive(self._target).covered()
         self.tell(layout.COVERED)
         self._is_known = True
 
@@ -145,7 +147,13 @@ class WalMirror:
             self._partials.pop(key, None)
 
     def _begin(self) -> None:
-        """Say where WAL begins, where the copy does not say so; from then on each store expires by itself."""
-        target, kept = WalArchive(self._target), WalArchive(self._source).kept()
-        if kept is not None and target.kept() is None:
-            target.put_kept(kept)
+        """Say where WAL begins: what the first store gave up, expired or lost in a gap, may be missing in the copy."""
+        kept = WalArchive(self._source).kept()
+        if kept is not None:
+            WalArchive(self._target).put_kept(kept)
+
+
+def _order(name: str) -> tuple[int, bool, str]:
+    """Timelines in their order, each with its history first: without that nobody knows where it branched off."""
+    wal = layout.parse_wal(name)
+    return (wal.timeline, not wal.is_history, name) if wal else (0, False, name)

@@ -14,12 +14,12 @@ import pytest
 from deploy.local.ports import choose
 from deploy.local.processes import wait_until
 from pipelines.backup import setup
+from pipelines.backup.beats import lineage
 from pipelines.backup.errors import (
     BackupRefusedError,
     ReceiverRunningError,
     RestoreRefusedError,
 )
-from pipelines.backup.heartbeats import lineage
 from pipelines.backup.planning import window
 from pipelines.backup.postgres import PostgresEngine
 from pipelines.backup.slot import SLOT, SlotSession
