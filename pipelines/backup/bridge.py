@@ -1,18 +1,19 @@
 """A gap in WAL is bridged by a backup: asked for here, kept on disk until it is made, begun by the receiver itself.
 
 A request names the LSN behind which WAL goes on. Any whole backup that ends after it answers: it carries its own WAL.
+So does one of a later timeline, and the one that is made for it, wherever the server is by then: it goes on from there.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.backup import routine
 from pipelines.backup.errors import DamagedError
-from pipelines.backup.model import format_lsn, parse_lsn
+from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
 from pipelines.backup.repository import Repository
 from pipelines.backup.wal import WalArchive
 from resources.errors import RetryableError
@@ -55,7 +56,7 @@ class Bridge:
         return None
 
     def answer(self, settings: Settings, repository: Repository, say: Callable[[str], None]) -> bool:
-        """Make the backup that is due, unless one was made meanwhile. Returns whether nothing is due any more.
+        """Make the backup that is due, once, unless one was made meanwhile. Returns whether nothing is due any more.
 
         Raises what making a backup raises; the request stays then.
         """
@@ -71,19 +72,24 @@ class Bridge:
                     say(f"the full backup has to wait: {error}")
                     return False
             say(f"backup {made.record.backup_id} bridges the gap")
-        if not is_bridged(repository, due):
-            return False
-        WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
+        found = _bridging(repository, due)
+        if any(record.timeline == due.timeline or record.start_lsn >= due.lsn for record in found):
+            WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
         if self.due() == due:
             self._file.unlink(missing_ok=True)
         return self.due() is None
 
 
 def is_bridged(repository: Repository, due: Due) -> bool:
-    """Whether a backup with all that it builds on ends after the gap."""
+    """Whether a backup with all that it builds on ends after the gap, or was made on a later timeline."""
+    return next(_bridging(repository, due), None) is not None
+
+
+def _bridging(repository: Repository, due: Due) -> Iterator[BackupRecord]:
     records = repository.records()
     for record in records:
-        if record.timeline == due.timeline and record.stop_lsn >= due.lsn:
+        is_after = record.timeline == due.timeline and record.stop_lsn >= due.lsn
+        if is_after or record.timeline > due.timeline:
             with contextlib.suppress(DamagedError):
-                return bool(records.chain(record))
-    return False
+                records.chain(record)
+                yield record
