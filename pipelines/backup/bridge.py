@@ -7,6 +7,7 @@ So does one of a later timeline, and the one that is made for it, wherever the s
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipelines.backup.repository import Repository
 from pipelines.backup.wal import WalArchive
 from resources.errors import RetryableError
 from resources.settings import Settings
+
+_turn = threading.Lock()  # the threads of one receiver ask and answer; no other process does
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,17 @@ class Bridge:
 
     def request(self, due: Due) -> None:
         """Ask for a backup. One that was asked for before is covered by it."""
-        before = self.due()
-        if before and (before.timeline, before.lsn) >= (due.timeline, due.lsn):
-            return
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"timeline": due.timeline, "lsn": format_lsn(due.lsn), "reason": due.reason}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(self._file)
+        with _turn:
+            before = self.due()
+            if before and (before.timeline, before.lsn) >= (due.timeline, due.lsn):
+                return
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = self._file.with_suffix(".new")
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump({"timeline": due.timeline, "lsn": format_lsn(due.lsn), "reason": due.reason}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self._file)
 
     def due(self) -> Due | None:
         """What is asked for and not yet made."""
@@ -75,8 +79,9 @@ class Bridge:
         found = _bridging(repository, due)
         if any(record.timeline == due.timeline or record.start_lsn >= due.lsn for record in found):
             WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
-        if self.due() == due:
-            self._file.unlink(missing_ok=True)
+        with _turn:  # what is asked for meanwhile stays
+            if self.due() == due:
+                self._file.unlink(missing_ok=True)
         return self.due() is None
 
 

@@ -151,9 +151,13 @@ class PgBackRestEngine:
     def mark_wal(self) -> None:
         """Have the open WAL segment archived and record that every commit until now is in the archive.
 
-        Switches WAL (`pgbackrest check`). Raises `BackupError` when archiving does not work.
+        Switches WAL (`pgbackrest check`). pgBackRest tells whole seconds, so that a mark within the last one of the
+        newest backup would not count: it is waited for. Raises `BackupError` when archiving does not work.
         """
+        newest = self._info().backups[-1:]
         with self._database().session() as connection:
+            for backup in newest:
+                connection.execute(_SQL["wait_until"], {"at": backup.ended_at})
             row = connection.execute(_SQL["wal_mark"]).fetchone()
         at, lsn, timeline = cast("tuple[dt.datetime, str, int]", row)
         try:

@@ -1,6 +1,6 @@
 """WAL goes to every copy store as it comes; one that refuses holds nobody up, and catches up by itself."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -204,6 +204,41 @@ def test_what_is_told_while_a_copy_is_brought_is_brought_by_the_next_turn(copied
     mirror.bring()
     assert mirror.is_due
     assert WalArchive(copied.copy).covered() == WalArchive(source).covered()
+
+
+class Overtaken(WalMirror):
+    """A mirror that is overtaken by the receiver when it comes to the open segment."""
+
+    overtake: Callable[[str], str] | None = None
+
+    def _bring_one(self, wanted: str) -> str:
+        if self.overtake is not None and "partial" in wanted:
+            overtake, self.overtake = self.overtake, None
+            self.tell(overtake(wanted))
+        return super()._bring_one(wanted)
+
+
+def test_a_copy_is_not_said_to_cover_what_was_exchanged_while_it_was_brought(copied: Copied):
+    backups = copied.backups
+    backups.cluster.write()
+    ship_wal(backups)
+    source = backups.repository.only(backups.repository.store)
+
+    def exchange(shorter: str) -> str:
+        backups.cluster.write()
+        ship_wal(backups)
+        source.delete(shorter)
+        wal = layout.parse_wal(shorter)
+        assert wal is not None
+        return str(WalArchive(source).inventory().object_of(wal.timeline, wal.segment))
+
+    mirror = Overtaken(source, copied.copy)
+    mirror.overtake = exchange
+    mirror.bring()
+    found = WalArchive(copied.copy).inventory()
+    assert found.covered is not None and found.is_whole
+    mirror.bring()
+    assert copied.wal(copied.copy) == copied.wal(source)
 
 
 def test_damage_in_the_first_store_is_not_spread_and_what_follows_is_not_called_covered(copied: Copied):

@@ -96,9 +96,9 @@ def test_a_heartbeat_that_the_store_lost_is_named(backups: Backups, platform_url
     heart = Heart(database, backups.repository)
     for _ in range(3):
         heart.beat()
-    [name] = backups.repository.all_names(layout.HEARTBEATS)
-    kept = [one for one in read_hour(backups.repository, name) if one.beat != 2]
-    backups.repository.put(name, to_json(kept))
+    for name in backups.repository.all_names(layout.HEARTBEATS):  # two where an hour ends between them
+        kept = [one for one in read_hour(backups.repository, name) if one.beat != 2]
+        backups.repository.put(name, to_json(kept))
     assert any("heartbeat 2 is missing in the store" in fault for fault in judged(backups, platform_url)[1])
 
 
