@@ -119,6 +119,8 @@ def verify(
     for report in reports:
         for fault in report.faults:
             typer.echo(f"{report.store}: {fault}")
+        for note in report.notes:
+            typer.echo(f"{report.store}: no fault: {note}")
         how = (
             "decrypted" if report.is_decrypted else "checked by their hashes; the recovery keys are not here"
         )
@@ -191,6 +193,9 @@ def expire(
     else:
         results = source.expire(Policy(), dt.datetime.now(dt.UTC))
     for result in results:
+        if result.fault:
+            typer.echo(f"{result.store}: nothing expired there: {result.fault}", err=True)
+            continue
         for backup_id in result.plan.expired:
             typer.echo(f"{result.store}: {backup_id}")
         act = "deleted" if yes else "would go; --yes deletes"
@@ -198,6 +203,8 @@ def expire(
             f"{result.store}: {len(result.plan.expired)} backup(s) and {len(result.plan.wal)} of WAL, "
             f"{_size(result.freed_bytes)}, {act}; {len(result.plan.kept)} backup(s) stay"
         )
+    if any(result.fault for result in results):
+        raise typer.Exit(1)
 
 
 @commands.command("protect")

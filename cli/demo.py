@@ -67,7 +67,7 @@ def demo(
 def _on_own_stack(stack: "Stack", *, once: bool) -> None:
     from deploy.local.supervisor import StopRequested, stop_on_signals
 
-    with stop_on_signals(typer.echo):
+    with stop_on_signals(typer.echo) as raise_if_asked:
         try:
             stack.start()
             ui = stack.state.urls["ui"]
@@ -76,6 +76,7 @@ def _on_own_stack(stack: "Stack", *, once: bool) -> None:
                 return
             typer.echo(f"\nthe UI: {ui} (Ctrl-C stops everything)")
             while True:
+                raise_if_asked()
                 stack.raise_if_crashed()
                 time.sleep(0.2)
         except StopRequested as request:

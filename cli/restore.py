@@ -49,6 +49,7 @@ def restore(
     from cli.progress import ProgressLine
     from deploy.local import ports
     from pipelines.backup.model import RestoreRequest
+    from pipelines.backup.routine import restore_and_tell
     from pipelines.backup.setup import open_stored_source
     from resources.settings import Settings
 
@@ -66,7 +67,9 @@ def restore(
         return
     line = ProgressLine()
     try:
-        result = source.restore(request, line)
+        result = restore_and_tell(
+            settings, source, request, line, warn=lambda text: typer.echo(text, err=True)
+        )
     finally:
         line.close()
     _tell(result)

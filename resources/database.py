@@ -103,7 +103,8 @@ class Database:
     def session(self) -> Iterator[Connection]:
         """A connection of its own for long work outside any transaction (autocommit), closed at the end.
 
-        Session-level locks and temporary replication slots live as long as it. Raises `DatabaseUnavailableError`.
+        Session-level locks and temporary replication slots live as long as it. Raises `DatabaseUnavailableError`, also
+        when the server goes away during the work.
         """
         try:
             connection = psycopg.connect(
@@ -120,8 +121,15 @@ class Database:
                 "check that it runs and that its URL is right (`longbox status`)"
             ) from error
         with connection:
-            self._settle(connection)
-            yield connection
+            try:
+                self._settle(connection)
+                yield connection
+            except psycopg.OperationalError as error:
+                if not (connection.broken or connection.closed):
+                    raise
+                raise DatabaseUnavailableError(
+                    f"PostgreSQL went away in the middle of the work ({error}); run it again"
+                ) from error
 
     def close(self) -> None:
         """Close the pool. The next `connection()` opens a new one."""

@@ -280,7 +280,28 @@ def _aws_kms(uri: str) -> aead.Aead:
 
     region = uri.split(":")[4] if uri.count(":") >= 5 else None
     client = boto3.client("kms", region_name=region)
-    return cast(aead.Aead, awskms.new_client(boto3_client=client, key_uri=uri).get_aead(uri))
+    return _AwsAead(awskms.new_client(boto3_client=client, key_uri=uri).get_aead(uri))
+
+
+class _AwsAead(aead.Aead):  # type: ignore[misc]  # Tink has no types
+    """An AEAD of AWS KMS whose faults are all Tink's: a service that is away is not, by itself."""
+
+    def __init__(self, remote: aead.Aead) -> None:
+        self._remote = remote
+
+    def encrypt(self, plaintext: bytes, associated_data: bytes) -> bytes:
+        return self._asked(self._remote.encrypt, plaintext, associated_data)
+
+    def decrypt(self, ciphertext: bytes, associated_data: bytes) -> bytes:
+        return self._asked(self._remote.decrypt, ciphertext, associated_data)
+
+    def _asked(self, act: Callable[[bytes, bytes], bytes], data: bytes, associated_data: bytes) -> bytes:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return act(data, associated_data)
+        except (BotoCoreError, ClientError) as error:
+            raise tink.TinkError(str(error)) from error
 
 
 def _google_kms(uri: str) -> aead.Aead:

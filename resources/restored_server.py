@@ -185,6 +185,12 @@ def start_for_good(tools: PostgresTools, data: Path, log: Path, port: int) -> in
         "archive_mode": "off",
     }
     settings |= {"data_directory": str(data), "logging_collector": "off", "ssl": "off"}
+    # the origin may still run: its subscriptions, its pid file and its standbys are not this server's
+    settings |= {
+        "max_logical_replication_workers": "0",
+        "external_pid_file": "",
+        "synchronous_standby_names": "",
+    }
     with log.open("ab") as output:
         process = _spawn(tools, data, settings, output.fileno())
     deadline = time.monotonic() + 60.0

@@ -13,7 +13,9 @@ import functools
 import itertools
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -36,10 +38,28 @@ from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, run
 from tests.s3_server import S3Server, new_bucket_name, running_s3
 
 TEMPLATE = "longbox_template"
-# machines are slow at times: an example that takes long is no fault
-hypothesis.settings.register_profile("longbox", deadline=None)
+# machines are slow at times: an example that takes long, to make or to try, is no fault
+_PATIENT = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+# the same examples each time, so that a change is judged by what it changes; `--hypothesis-profile search` draws others
+hypothesis.settings.register_profile("longbox", derandomize=True, **_PATIENT)
+hypothesis.settings.register_profile("search", **_PATIENT)
 hypothesis.settings.load_profile("longbox")
 _numbers = itertools.count(1)
+
+
+def let_children_be_ended() -> None:
+    """Hear and forget the signals that this process was started to ignore, as a shell starts what it puts behind `&`.
+
+    What is ignored is so for every process that tests start, too. And Dagster gives SIGTERM whatever SIGINT has when a
+    run ends: the `tail` of the next run, started on another thread, then did not end by SIGTERM.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, lambda number, frame: None)
+
+
+let_children_be_ended()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

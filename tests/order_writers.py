@@ -37,7 +37,8 @@ GRANT UPDATE (note) ON shop.orders TO {role};
 CREATE VIEW shop.large WITH (security_barrier=true) AS SELECT id, total FROM shop.orders WHERE total > 500;
 GRANT SELECT ON shop.large TO {role};
 INSERT INTO shop.orders (user_id, placed_at, total)
-  SELECT 1 + n % 40, '2026-01-01'::timestamptz + n * interval '1 hour', n % 1000 FROM generate_series(1, {rows}) n;
+  SELECT 1 + n % 40, '2026-01-01'::timestamptz + n * interval '365 days' / {rows}, n % 1000
+  FROM generate_series(1, {rows}) n;
 CREATE TABLE shop.shadow (id bigint PRIMARY KEY, placed_at timestamptz, total numeric, note text);
 INSERT INTO shop.shadow SELECT id, placed_at, total, note FROM shop.orders;
 """

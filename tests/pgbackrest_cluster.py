@@ -63,6 +63,20 @@ class StanzaCluster:
         assert user is None or self.repository.owner() == user.name
         self.program.run("stanza-create")
 
+    @contextlib.contextmanager
+    def second_repository(self) -> Iterator[None]:
+        """The stanza has one more repository meanwhile, with a passphrase of its own; WAL goes to both."""
+        plain, place = self.config.read_text(encoding="utf-8"), self.repository.with_name("repository2")
+        _make_folder(place)
+        more = f"repo2-path={place}\nrepo2-retention-full=2\n{_cipher(2)}"
+        self.config.write_text(plain.replace(f"[{STANZA}]", f"{more}[{STANZA}]"), encoding="utf-8")
+        try:
+            self.program.run("stanza-create")
+            yield
+        finally:
+            self.config.write_text(plain, encoding="utf-8")
+            shutil.rmtree(place)
+
     def engine(self, store_url: str) -> PgBackRestEngine:
         """The engine, with its witnesses in a store."""
         server = Database(self.cluster.url, role=None, application_name="longbox tests")
@@ -147,22 +161,30 @@ def restored_truth(engine: PgBackRestEngine, scratch: Path, **wanted: object) ->
 def _configure(folder: Path, port: int) -> Path:
     user = server_user(Path("/nonexistent"))
     for name in ("repository", "log", "lock", "spool", "socket", "data"):
-        place = folder / name
-        place.mkdir(mode=0o700 if name == "data" else 0o755)
-        if user is not None:
-            shutil.chown(place, user.uid, user.gid)
+        _make_folder(folder / name, mode=0o700 if name == "data" else 0o755)
     if user is not None:
         shutil.chown(folder, user.uid, user.gid)
     config = folder / "pgbackrest.conf"
     config.write_text(
         f"[global]\nrepo1-path={folder / 'repository'}\nrepo1-retention-full=2\nlog-path={folder / 'log'}\n"
         f"lock-path={folder / 'lock'}\nspool-path={folder / 'spool'}\nlog-level-file=off\ncompress-type=none\n"
-        f"[{STANZA}]\npg1-path={folder / 'data'}\npg1-socket-path={folder / 'socket'}\npg1-port={port}\n"
+        f"{_cipher(1)}[{STANZA}]\npg1-path={folder / 'data'}\npg1-socket-path={folder / 'socket'}\npg1-port={port}\n"
         "pg1-user=postgres\n",
         encoding="utf-8",
     )
     config.chmod(0o644)
     return config
+
+
+def _make_folder(place: Path, mode: int = 0o755) -> None:
+    user = server_user(Path("/nonexistent"))
+    place.mkdir(mode=mode)
+    if user is not None:
+        shutil.chown(place, user.uid, user.gid)
+
+
+def _cipher(repository: int) -> str:
+    return f"repo{repository}-cipher-type=aes-256-cbc\nrepo{repository}-cipher-pass=passphrase-{repository}\n"
 
 
 def _run(found: PostgresPrograms, program: str, *arguments: object) -> None:

@@ -66,6 +66,9 @@ class TcpProxy:
                 continue
             server.settimeout(None)
             with self._lock:
+                if self.is_refusing:  # since: a cut that follows must not miss this one
+                    _close(client, server)
+                    continue
                 self._pairs.append((client, server))
             for source, sink in ((client, server), (server, client)):
                 threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from deploy.local.ports import choose
 from deploy.local.processes import wait_until
 
 _RUN = secrets.token_hex(4)
@@ -72,9 +72,7 @@ def running_s3() -> Iterator[S3Server]:
         )
         yield NAMED
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = choose("port", None, remembered=None)
     found = S3Server(f"http://127.0.0.1:{port}")
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

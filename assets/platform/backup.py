@@ -77,6 +77,9 @@ def _backup(key: dg.AssetKey, kind: "Kind") -> dg.AssetsDefinition:
         described = _described(made)
         if kind == "full":
             gone = expire_all(settings, database, run_id=context.run.run_id)
+            for one in gone:
+                if one.fault:
+                    context.log.warning(f"nothing expired in {one.store}: {one.fault}")
             described["expired_backups"] = sum(len(one.plan.expired) for one in gone)
             described["freed_bytes"] = sum(one.freed_bytes for one in gone)
         return dg.MaterializeResult(metadata=described)
@@ -250,8 +253,12 @@ def _measured(results: "Sequence[DrillResult]") -> dict[str, Any]:
 
 
 def _reads_back() -> dg.AssetChecksDefinition:
+    # it reads as much as a backup writes: in the pool too
     @dg.asset_check(
-        asset=FULL, name="reads_back", description="Every object of the newest full backup is whole"
+        asset=FULL,
+        name="reads_back",
+        description="Every object of the newest full backup is whole",
+        pool=UPKEEP,
     )
     @retry_passing_faults
     def reads_back(

@@ -125,13 +125,17 @@ def wait_until(
     child: Child | None = None,
     poll_seconds: float = POLL_SECONDS,
 ) -> T | None:
-    """Poll until `probe` returns something, the deadline passes, or `child` ends; None for the latter two."""
+    """Poll until `probe` returns something, the deadline passes, or `child` ends; None for the latter two.
+
+    The last look is taken after the deadline: a machine that stood still meanwhile misses nothing by that alone.
+    """
     deadline = time.monotonic() + seconds
     while True:
+        is_last = time.monotonic() > deadline
         found = probe()
         if found is not None:
             return found
-        if time.monotonic() > deadline or (child is not None and child.exit_code() is not None):
+        if is_last or (child is not None and child.exit_code() is not None):
             return None
         time.sleep(poll_seconds)
 

@@ -30,22 +30,29 @@ class StopRequested(BaseException):
 
 
 @contextlib.contextmanager
-def stop_on_signals(report: Report) -> Iterator[None]:
-    """Within, the first SIGINT, SIGTERM or SIGHUP raises `StopRequested`, later ones only say that it is under way."""
-    is_asked = False
+def stop_on_signals(report: Report) -> Iterator[Callable[[], None]]:
+    """Within, the first SIGINT, SIGTERM or SIGHUP raises `StopRequested`, later ones only say that it is under way.
+
+    Gives a function that raises it again. Call it now and then: Python drops what is raised while it clears an object
+    away, and the request with it.
+    """
+    asked: list[str] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal is_asked
-        if is_asked:
+        if asked:
             report("already stopping; PostgreSQL is given the time to shut down")
             return
-        is_asked = True
-        raise StopRequested(signal.Signals(number).name)
+        asked.append(signal.Signals(number).name)
+        raise StopRequested(asked[0])
+
+    def raise_if_asked() -> None:
+        if asked:
+            raise StopRequested(asked[0])
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
-        yield
+        yield raise_if_asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -53,11 +60,12 @@ def stop_on_signals(report: Report) -> Iterator[None]:
 
 def run_in_foreground(stack: Stack, report: Report, on_ready: Callable[[], None]) -> None:
     """Start `stack` and watch it until a signal. Raises `ChildDiedError` after stopping all if a child ended."""
-    with stop_on_signals(report):
+    with stop_on_signals(report) as raise_if_asked:
         try:
             stack.start()
             on_ready()
             while True:
+                raise_if_asked()
                 stack.raise_if_crashed()
                 time.sleep(_WATCH_SECONDS)
         except StopRequested as request:

@@ -277,13 +277,14 @@ class Repartition:
         """Take the lock of this table's job. The server needs a moment to notice that a killed one let go of it."""
         until = time.monotonic() + LOCK_SECONDS
         while True:
+            is_last = time.monotonic() > until
             row = connection.execute(
                 _SQL["job_lock"], {"name": f"longbox partition {self.target.name}"}
             ).fetchone()
             connection.commit()
             if row and row[0]:
                 return
-            if time.monotonic() > until:
+            if is_last:
                 raise RefusedError(
                     f"another `longbox partition {self.target.name}` runs; let it end, or end it, and ask again"
                 )

@@ -26,6 +26,7 @@ Files (who imports what runs downwards):
     slot       the server's side: replication slot, position, lock of the one receiver
     spool      WAL on the receiver's disk
     ledger     entries of `longbox.ledger` and whether its chain is whole
+    beats      heartbeats as the store has them
     coverage   covers(): is the content of this partition in a verified backup? Without evidence: no
     copies     bring every object to each copy store and compare there
     expiry     which backups and WAL may go, dependents first; `plan_expiry` is pure, `expire` deletes

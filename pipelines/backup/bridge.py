@@ -1,22 +1,26 @@
 """A gap in WAL is bridged by a backup: asked for here, kept on disk until it is made, begun by the receiver itself.
 
 A request names the LSN behind which WAL goes on. Any whole backup that ends after it answers: it carries its own WAL.
+So does one of a later timeline, and the one that is made for it, wherever the server is by then: it goes on from there.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.backup import routine
 from pipelines.backup.errors import DamagedError
-from pipelines.backup.model import format_lsn, parse_lsn
+from pipelines.backup.model import BackupRecord, format_lsn, parse_lsn
 from pipelines.backup.repository import Repository
 from pipelines.backup.wal import WalArchive
 from resources.errors import RetryableError
 from resources.settings import Settings
+
+_turn = threading.Lock()  # the threads of one receiver ask and answer; no other process does
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,17 @@ class Bridge:
 
     def request(self, due: Due) -> None:
         """Ask for a backup. One that was asked for before is covered by it."""
-        before = self.due()
-        if before and (before.timeline, before.lsn) >= (due.timeline, due.lsn):
-            return
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._file.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"timeline": due.timeline, "lsn": format_lsn(due.lsn), "reason": due.reason}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(self._file)
+        with _turn:
+            before = self.due()
+            if before and (before.timeline, before.lsn) >= (due.timeline, due.lsn):
+                return
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = self._file.with_suffix(".new")
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump({"timeline": due.timeline, "lsn": format_lsn(due.lsn), "reason": due.reason}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self._file)
 
     def due(self) -> Due | None:
         """What is asked for and not yet made."""
@@ -55,7 +60,7 @@ class Bridge:
         return None
 
     def answer(self, settings: Settings, repository: Repository, say: Callable[[str], None]) -> bool:
-        """Make the backup that is due, unless one was made meanwhile. Returns whether nothing is due any more.
+        """Make the backup that is due, once, unless one was made meanwhile. Returns whether nothing is due any more.
 
         Raises what making a backup raises; the request stays then.
         """
@@ -71,19 +76,25 @@ class Bridge:
                     say(f"the full backup has to wait: {error}")
                     return False
             say(f"backup {made.record.backup_id} bridges the gap")
-        if not is_bridged(repository, due):
-            return False
-        WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
-        if self.due() == due:
-            self._file.unlink(missing_ok=True)
+        found = _bridging(repository, due)
+        if any(record.timeline == due.timeline or record.start_lsn >= due.lsn for record in found):
+            WalArchive(repository).put_kept(due.lsn)  # the gap is given up: WAL was begun anew after it
+        with _turn:  # what is asked for meanwhile stays
+            if self.due() == due:
+                self._file.unlink(missing_ok=True)
         return self.due() is None
 
 
 def is_bridged(repository: Repository, due: Due) -> bool:
-    """Whether a backup with all that it builds on ends after the gap."""
+    """Whether a backup with all that it builds on ends after the gap, or was made on a later timeline."""
+    return next(_bridging(repository, due), None) is not None
+
+
+def _bridging(repository: Repository, due: Due) -> Iterator[BackupRecord]:
     records = repository.records()
     for record in records:
-        if record.timeline == due.timeline and record.stop_lsn >= due.lsn:
+        is_after = record.timeline == due.timeline and record.stop_lsn >= due.lsn
+        if is_after or record.timeline > due.timeline:
             with contextlib.suppress(DamagedError):
-                return bool(records.chain(record))
-    return False
+                records.chain(record)
+                yield record

@@ -7,6 +7,7 @@ https://www.postgresql.org/docs/18/continuous-archiving.html#BACKUP-TIMELINES
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError
@@ -23,11 +24,41 @@ from pipelines.backup.wal import (
 )
 from resources.errors import LongboxError
 
+LONGEST_CATCHING_UP = dt.timedelta(hours=1)
+"""For how long WAL may come into a store before `wal/covered.json`, which follows it, speaks of it."""
 
-def missing_wal(archive: WalArchive, inventory: Inventory, opener: Opener) -> Iterator[tuple[str, str]]:
+
+@dataclass(frozen=True)
+class Lag:
+    """WAL beside `wal/covered.json` that it does not speak of: it says until `covered`, WAL itself until `held`.
+
+    `coming_since`, by the store's clock: when the first whole segment of it came or, where that is the open one alone,
+    which is exchanged all the time, when `covered.json` was written. None if that was written after all WAL: then it
+    was exchanged for an older one.
+    """
+
+    covered: dt.datetime
+    held: dt.datetime
+    coming_since: dt.datetime | None
+
+    def is_catching_up(self, now: dt.datetime) -> bool:
+        """Whether that is what bringing WAL looks like: objects first, what is said of all of them after the last."""
+        return self.coming_since is not None and now - self.coming_since < LONGEST_CATCHING_UP
+
+    def __str__(self) -> str:
+        return (
+            f"{layout.COVERED} speaks of commits until {self.covered}, WAL beside it holds them until {self.held}: "
+            "more is being brought; look again in some minutes"
+        )
+
+
+def missing_wal(
+    archive: WalArchive, inventory: Inventory, opener: Opener, now: dt.datetime
+) -> Iterator[tuple[str, str]]:
     """Names of what is missing or stale, each with the reason. `inventory` is to be older than this call.
 
-    With the recovery keys, the ends of timelines are compared with the histories of those that branched off.
+    With the recovery keys, the ends of timelines are compared with the histories of those that branched off. WAL that
+    is being brought (`lag_of_covered`) is no fault.
     """
     if not inventory.segments and not inventory.partials:
         return
@@ -42,7 +73,25 @@ def missing_wal(archive: WalArchive, inventory: Inventory, opener: Opener) -> It
             yield layout.history(timeline), "it is missing: nobody knows where this timeline branched off"
     if opener.has("recovery"):
         yield from _before_branches(archive, inventory, opener)
-    yield from _after_the_last(archive, inventory)
+    yield from _after_the_last(archive, inventory, now)
+
+
+def lag_of_covered(archive: WalArchive, inventory: Inventory) -> Lag | None:
+    """How far `wal/covered.json` is behind the newest WAL of its timeline, None if it is not, or cannot be read."""
+    try:
+        covered = parse_covered(archive.repository.read(layout.COVERED, parse_covered))
+        end = inventory.end(covered.timeline)
+        held = until(archive, inventory, covered.timeline, end) if end else None
+    except DamagedError:
+        return None  # reading everything back names it
+    if held is None or held <= covered.at:
+        return None
+    times = {info.path: info.modified_at for info in archive.repository.names(layout.WAL)}
+    said_at = times.get(layout.COVERED)
+    later = [(at, layout.parse_wal(name)) for name, at in times.items() if said_at and at >= said_at]
+    whole = [at for at, wal in later if wal is not None and wal.valid_bytes is None]
+    is_coming = any(wal is not None for _, wal in later)
+    return Lag(covered.at, held, min(whole, default=said_at) if is_coming else None)
 
 
 def until(archive: WalArchive, inventory: Inventory, timeline: int, end: int) -> dt.datetime | None:
@@ -105,14 +154,13 @@ def _before_branches(archive: WalArchive, inventory: Inventory, opener: Opener) 
                 )
 
 
-def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple[str, str]]:
+def _after_the_last(archive: WalArchive, inventory: Inventory, now: dt.datetime) -> Iterator[tuple[str, str]]:
     size = inventory.segment_bytes
     try:
-        covered = parse_covered(archive.repository.read(layout.COVERED, parse_covered))
+        archive.repository.read(layout.COVERED, parse_covered)
     except DamagedError as error:
         yield layout.COVERED, str(error)
         return
-    end = inventory.end(covered.timeline)
     # what is covered by now may be newer than the list of names
     before = inventory.covered
     if before is not None and inventory.end(before.timeline) < before.lsn:
@@ -129,9 +177,10 @@ def _after_the_last(archive: WalArchive, inventory: Inventory) -> Iterator[tuple
             f"but it ends at {format_lsn(inventory.end(before.timeline))}",
         )
         return
-    try:
-        said = until(archive, inventory, covered.timeline, end) if end else None
-    except DamagedError:
-        return  # reading everything back names it
-    if said is not None and said > covered.at:
-        yield layout.COVERED, f"it is older than the WAL beside it, which covers commits until {said}"
+    lag = lag_of_covered(archive, inventory)
+    if lag is not None and not lag.is_catching_up(now):
+        since = f", and has been coming since {lag.coming_since}" if lag.coming_since else ""
+        yield (
+            layout.COVERED,
+            f"it is older than the WAL beside it, which covers commits until {lag.held}{since}",
+        )

@@ -38,12 +38,19 @@ def copy_repository(repository: Repository, *, is_deep: bool = False) -> list[Co
 def mend(repository: Repository) -> list[CopyResult]:
     """Replace what is damaged or missing in the store by what any copy has whole, then do the same for the copies."""
     source = repository.only(repository.store)
-    mended = [bring(repository.only(store), source, is_deep=True) for store in repository.copies]
+    mended = [
+        bring(repository.only(store), source, is_deep=True, is_mending=True) for store in repository.copies
+    ]
     return mended + copy_repository(repository, is_deep=True)
 
 
-def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> CopyResult:
-    """Bring the objects of one store to another. An object is compared by its size, deeply by its content."""
+def bring(
+    source: Repository, target: Repository, *, is_deep: bool = False, is_mending: bool = False
+) -> CopyResult:
+    """Bring the objects of one store to another. An object is compared by its size, deeply by its content.
+
+    `is_mending`: from a copy back; what is written more than once is left as it is where it is whole.
+    """
     there = {info.path: info.size_bytes for info in target.names()}
     covered = _covered(source)  # before the list: what it speaks of is then among what is brought
     objects = copied = copied_bytes = 0
@@ -53,10 +60,8 @@ def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> C
         try:
             if there.get(name) == size_bytes and not is_deep and not _changes(name):
                 continue
-            if name == layout.KEPT and _is_sound(target, name):
-                continue  # each store expires by itself
-            if name == layout.COVERED and covered and _covers_more(target, covered):
-                continue  # the receiver brought later WAL meanwhile
+            if name in there and _stays(target, name, there[name] >= size_bytes, covered, is_mending):
+                continue
             _hold(target, name, there)
             data = covered if name == layout.COVERED and covered else None
             size = _bring_one(source, target, name, name in there, data)
@@ -68,6 +73,18 @@ def bring(source: Repository, target: Repository, *, is_deep: bool = False) -> C
         copied += size > 0
         copied_bytes += size
     return CopyResult(target.store.url, objects, copied, copied_bytes, tuple(faults))
+
+
+def _stays(target: Repository, name: str, is_as_long: bool, covered: bytes | None, is_mending: bool) -> bool:
+    """Whether what the target has of an object that is written more than once is as new as what would be brought."""
+    if name == layout.COVERED:  # the receiver may have brought later WAL meanwhile
+        return covered is not None and _covers_more(target, covered)
+    is_own = name == layout.KEPT  # each store expires by itself
+    # an hour of heartbeats only grows: the longer one has all of the other
+    is_whole = is_as_long and name.startswith(f"{layout.HEARTBEATS}/")
+    # of what the first store puts anew a copy has what it was
+    is_newer = is_mending and (name == layout.ARCHIVED or name.startswith(f"{layout.EVIDENCE}/"))
+    return (is_own or is_whole or is_newer) and _is_sound(target, name)
 
 
 def _hold(target: Repository, name: str, there: dict[str, int]) -> None:
@@ -140,5 +157,5 @@ def check_object(name: str, data: bytes) -> None:
         check_sealed(name, data)
     elif name == layout.KEPT:
         parse_kept(data)
-    elif name == layout.COVERED or name.startswith((layout.CATALOGUE, layout.TRUTH, layout.DRILLS)):
+    elif name.endswith(".json") and not name.startswith(_OWN):
         read_checked_json(name, data)

@@ -54,8 +54,8 @@ def covers(
 ) -> Coverage:
     """Whether `partition` of `table` stands in a verified backup of `repository` as it is now; see `covered_by`."""
 
-    def newest() -> Proven | None:
-        return newest_verified(repository, not_before)
+    def newest(timeline: int) -> Proven | None:
+        return newest_verified(repository, timeline, not_before)
 
     return covered_by(
         connection,
@@ -72,7 +72,7 @@ def covers(
 def covered_by(
     connection: Connection,
     system_identifier: str,
-    newest: Callable[[], Proven | None],
+    newest: Callable[[int], Proven | None],
     table: str,
     partition: str,
     *,
@@ -84,7 +84,8 @@ def covered_by(
 
     Call it while nobody can write to the partition (under a lock, or detached): the answer is of the moment of the
     call. `connection` is of a user who may read WAL summaries (superuser or granted), in autocommit; a CHECKPOINT
-    makes the server summarise up to now, which is waited for. `newest` finds the backup that the answer may rest on.
+    makes the server summarise up to now, which is waited for. `newest` finds the backup of the server's present
+    timeline that the answer may rest on: what another timeline holds beyond their branch is another database.
     """
     try:
         return _answer(connection, system_identifier, newest, table, partition, wait_seconds, clock, sleep)
@@ -99,7 +100,7 @@ def covered_by(
 def _answer(
     connection: Connection,
     system_identifier: str,
-    newest_proven: Callable[[], Proven | None],
+    newest_proven: Callable[[int], Proven | None],
     table: str,
     partition: str,
     wait_seconds: float,
@@ -114,9 +115,14 @@ def _answer(
         return Coverage(False, None, f"the backups are of another cluster ({system_identifier})")
     if persistence != "p":
         return Coverage(False, None, f"{partition} is unlogged or temporary: backups do not hold it")
-    newest = newest_proven()
+    row = connection.execute(_SQL["current_timeline"]).fetchone()
+    assert row is not None
+    timeline = int(cast(int, row[0]))
+    newest = newest_proven(timeline)
     if newest is None:
-        return Coverage(False, None, "no backup that was read back sound")
+        return Coverage(
+            False, None, f"no backup that was read back sound on timeline {timeline}, where the server is now"
+        )
     now_lsn = _summarised_up_to_now(connection, wait_seconds, clock, sleep)
     if now_lsn is None:
         return Coverage(
@@ -138,13 +144,17 @@ def _answer(
     )
 
 
-def newest_verified(repository: Repository, not_before: dt.datetime | None = None) -> Proven | None:
-    """The newest backup whose last reading back, with all that it builds on, found nothing wrong.
+def newest_verified(
+    repository: Repository, timeline: int, not_before: dt.datetime | None = None
+) -> Proven | None:
+    """The newest backup of a timeline whose last reading back, with all that it builds on, found nothing wrong.
 
     A reading back that is older than `not_before` does not count.
     """
     records = repository.records()
     for record in reversed(records.sound):
+        if record.timeline != timeline:
+            continue
         try:
             chain = records.chain(record)
         except DamagedError:
@@ -179,6 +189,11 @@ def _summarised_up_to_now(
 
 def _hole(connection: Connection, record: Proven, now_lsn: int) -> str:
     """What is missing of summaries from the backup's begin to now, empty if nothing is."""
+    if record.start_lsn > now_lsn:
+        return (
+            f"the server is at {format_lsn(now_lsn)}, before {format_lsn(record.start_lsn)}, where backup "
+            f"{record.backup_id} began: it was set back; make a full backup and verify it"
+        )
     rows = connection.execute(_SQL["summaries"], {"timeline": record.timeline}).fetchall()
     reached = record.start_lsn
     for start, end in cast("list[tuple[int, int]]", rows):

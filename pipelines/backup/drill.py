@@ -207,7 +207,7 @@ class Drill:
         compared: list[int] = []
 
         def compare(url: str) -> None:
-            connect = _connector(url)
+            connect = connector(url)
             for judge in judges:
                 found = _judged(judge, connect, moment)
                 compared.append(found.compared)
@@ -330,7 +330,9 @@ def _empty(scratch: Path) -> None:
             time.sleep(_TURN_SECONDS)
 
 
-def _connector(url: str) -> Connect:
+def connector(url: str) -> Connect:
+    """Connections to the databases of the server at `url`."""
+
     def connect(database: str) -> contextlib.AbstractContextManager[Connection]:
         there = urlunsplit(urlsplit(url)._replace(path=f"/{quote(database)}"))
         return cast("contextlib.AbstractContextManager[Connection]", psycopg.connect(there, autocommit=True))

@@ -2,11 +2,13 @@
 
 Kept are: young backups; the newest full one of each of the last days, weeks and months; a minimum that cannot be
 configured away; the newest backup; what recovery into the WAL window starts from; and whatever any of these builds
-on. A backup goes by its record first, so that a killed run leaves leftovers for the sweep, never half a backup.
+on. A backup that was read back damaged, or lacks what it builds on, never takes the place of a sound one: the rules are
+asked of all backups and again of the usable ones, and what either keeps stays. A backup goes by its record first, so
+that a killed run leaves leftovers for the sweep, never half a backup.
 """
 
 import datetime as dt
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from pipelines.backup import layout
@@ -50,43 +52,80 @@ class ExpiryResult:
     freed_bytes: int
     swept: tuple[str, ...] = field(default=())
     store: str = ""
+    fault: str = ""  # why it did not come to its end there: a copy store that is away
 
 
 def plan_expiry(
-    records: Sequence[BackupRecord], inventory: Inventory, policy: Policy, now: dt.datetime
+    records: Sequence[BackupRecord],
+    inventory: Inventory,
+    policy: Policy,
+    now: dt.datetime,
+    damaged: Collection[str] = (),
+    *,
+    is_partly_read: bool = False,
 ) -> ExpiryPlan:
-    """Decide. Pure; the order of `records` does not matter."""
+    """Decide. Pure; the order of `records` does not matter. `damaged`: ids of backups that were read back unsound.
+
+    `is_partly_read`: some records could not be read. Unless a usable one is as old as the WAL window, theirs may be the
+    backup that recovery starts from: then no WAL goes.
+    """
     by_age = sorted(records, key=lambda record: (record.ended_at, record.backup_id))
     known = {record.backup_id: record for record in by_age}
+    usable = [record for record in by_age if _is_usable(known, record, damaged)]
     reasons: dict[str, list[str]] = {}
-
-    def keep(record: BackupRecord, reason: str) -> None:
-        reasons.setdefault(record.backup_id, []).append(reason)
-
     for record in by_age:
         days = policy.full_days if record.kind == "full" else policy.incremental_days
         if now - record.ended_at < dt.timedelta(days=days):
-            keep(record, f"younger than {days} days")
-    fulls = [record for record in by_age if record.kind == "full"]
-    for tier, count, period in _tiers(policy):
-        for record in _newest_of_each(fulls, period)[-count:] if count > 0 else []:
-            keep(record, tier)
-    for record in fulls[-max(policy.minimum_fulls, SMALLEST_MINIMUM) :]:
-        keep(record, "the minimum")
-    if by_age:
-        keep(by_age[-1], "the newest")
-    base = _base_of_window(by_age, now - dt.timedelta(days=policy.wal_days))
-    if base is not None:
-        keep(base, "recovery into the WAL window starts here")
+            reasons.setdefault(record.backup_id, []).append(f"younger than {days} days")
+    _keep_by_rule(by_age, policy, reasons)
+    _keep_by_rule(usable, policy, reasons)
+    start = now - dt.timedelta(days=policy.wal_days)
+    bases = [base for some in (by_age, usable) if (base := _base_of_window(some, start)) is not None]
+    for base in bases:
+        _keep(reasons, base, "recovery into the WAL window starts here")
     for backup_id in list(reasons):
         _keep_ancestors(known, known[backup_id], reasons)
     expired = [record for record in reversed(by_age) if record.backup_id not in reasons]
+    oldest = min(bases, key=lambda base: (base.timeline, base.start_lsn), default=None)
+    if is_partly_read and not any(record.ended_at <= start for record in usable):
+        oldest = None
     return ExpiryPlan(
         {backup_id: tuple(found) for backup_id, found in sorted(reasons.items())},
         tuple(record.backup_id for record in _dependents_first(expired)),
-        _expired_wal(inventory, base),
-        base.start_lsn if base else None,
+        _expired_wal(inventory, oldest),
+        oldest.start_lsn if oldest else None,
     )
+
+
+def _keep_by_rule(by_age: Sequence[BackupRecord], policy: Policy, reasons: dict[str, list[str]]) -> None:
+    """What the tiers, the minimum and being the newest keep of some backups."""
+    fulls = [record for record in by_age if record.kind == "full"]
+    for tier, count, period in _tiers(policy):
+        for record in _newest_of_each(fulls, period)[-count:] if count > 0 else []:
+            _keep(reasons, record, tier)
+    for record in fulls[-max(policy.minimum_fulls, SMALLEST_MINIMUM) :]:
+        _keep(reasons, record, "the minimum")
+    for record in by_age[-1:]:
+        _keep(reasons, record, "the newest")
+
+
+def _keep(reasons: dict[str, list[str]], record: BackupRecord, reason: str) -> None:
+    said = reasons.setdefault(record.backup_id, [])
+    if reason not in said:
+        said.append(reason)
+
+
+def _is_usable(known: dict[str, BackupRecord], record: BackupRecord, damaged: Collection[str]) -> bool:
+    """Whether a backup and all that it builds on is there, and nothing of it was found damaged."""
+    seen: set[str] = set()
+    while record.backup_id not in damaged and record.backup_id not in seen:
+        if record.parent_id is None:
+            return True
+        seen.add(record.backup_id)
+        if record.parent_id not in known:
+            return False
+        record = known[record.parent_id]
+    return False
 
 
 def expire(
@@ -105,7 +144,8 @@ def expire(
     one = repository.only(repository.store)
     records = one.records()
     inventory = _inventory(one, records)
-    plan = plan_expiry(records.sound, inventory, policy, now)
+    damaged, is_partly_read = _damaged(one, records), bool(records.faults)
+    plan = plan_expiry(records.sound, inventory, policy, now, damaged, is_partly_read=is_partly_read)
     sizes = {info.path: info.size_bytes for info in one.names()}
     objects = freed = 0
     for backup_id in plan.expired:
@@ -130,6 +170,12 @@ def expire(
             one.delete(name)
     swept = tuple(one.unfinished()) if dry_run else tuple(one.sweep())
     return ExpiryResult(plan, dry_run, objects, freed, swept, one.store.url)
+
+
+def _damaged(repository: Repository, records: Records) -> set[str]:
+    """Backups whose last reading back found a fault."""
+    found = ((record.backup_id, repository.verification(record.backup_id)) for record in records)
+    return {backup_id for backup_id, last in found if last is not None and not last.is_sound}
 
 
 def _tiers(policy: Policy) -> list[tuple[str, int, Callable[[dt.datetime], Hashable]]]:

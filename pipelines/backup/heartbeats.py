@@ -6,14 +6,14 @@ which of them belong together after a point-in-time recovery, the hashes themsel
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from pipelines.backup import layout
+from pipelines.backup.beats import Beat, lineage, read_hour, to_json
 from pipelines.backup.drill import Connect, Findings, Moment
 from pipelines.backup.errors import BackupError, DamagedError
-from pipelines.backup.model import checked_json, read_checked_json
 from pipelines.backup.repository import Repository
 from resources.database import Connection, Database
 from resources.sql import Queries
@@ -26,18 +26,6 @@ _SHOWN = 5
 
 class HeartbeatsDivergeError(BackupError):
     """The database's heartbeats do not go on where the store's end: it lost some, or they were changed."""
-
-
-@dataclass(frozen=True)
-class Beat:
-    """One heartbeat; it was committed between `at` and `seen_at` (the server's clock)."""
-
-    beat: int
-    at: dt.datetime
-    prev_hash: str
-    hash: str
-    seen_at: dt.datetime
-    timeline: int
 
 
 class Heart:
@@ -81,12 +69,12 @@ class Heart:
             return int(cast(int, _one(connection, "trim_heartbeats")[0]))
 
     def _add(self, name: str, beats: Sequence[Beat]) -> None:
-        path = self._repository.path(name)
-        is_there = any(store.head(path) is not None for store in self._repository.stores)
+        # listed, because a copy store that is away is left out of that: it must not hold heartbeats up
+        is_there = name in self._repository.all_names(name.rpartition("/")[0])
         before = read_hour(self._repository, name) if is_there else []
         known = {one.beat for one in before}
         merged = [*before, *(one for one in beats if one.beat not in known)]
-        self._repository.put(name, _to_json(merged))
+        self._repository.put(name, to_json(merged))
 
     def _resume(self, connection: Connection, timeline: int) -> Beat | None:
         """The newest heartbeat of the store that the database continues; of an older timeline if need be."""
@@ -151,29 +139,6 @@ class HeartbeatJudge:
         return Findings(len(due), _shown(faults))
 
 
-def lineage(repository: Repository) -> tuple[list[Beat], list[str]]:
-    """The store's heartbeats that lead to its newest one, oldest first, and what is missing in between.
-
-    Heartbeats of timelines that a recovery left behind are not on that way. Raises `DamagedError`.
-    """
-    beats = [one for name in repository.all_names(layout.HEARTBEATS) for one in read_hour(repository, name)]
-    if not beats:
-        return [], []
-    by_hash = {one.hash: one for one in beats}
-    oldest = min(one.beat for one in beats)
-    found, faults = [max(beats, key=lambda one: (one.timeline, one.beat))], []
-    while found[-1].beat > oldest:
-        before = by_hash.get(found[-1].prev_hash)
-        if before is None:
-            faults.append(f"heartbeat {found[-1].beat - 1} is missing in the store")
-            older = [one for one in beats if one.beat < found[-1].beat - 1]
-            if not older:
-                break
-            before = max(older, key=lambda one: (one.beat, one.timeline))
-        found.append(before)
-    return found[::-1], faults
-
-
 def expire_heartbeats(one: Repository, before: dt.datetime) -> list[str]:
     """Delete hours of before a moment that can no longer be restored, and of before what tables still hold."""
     limit = layout.heartbeats(0, before - KEPT).rsplit("/", 1)[-1]
@@ -181,27 +146,6 @@ def expire_heartbeats(one: Repository, before: dt.datetime) -> list[str]:
     for name in old:
         one.delete(name)
     return old
-
-
-def read_hour(repository: Repository, name: str) -> list[Beat]:
-    """Heartbeats of one object of the store. Raises `DamagedError`."""
-    content = read_checked_json(name, repository.read(name, lambda data: read_checked_json(name, data)))
-    try:
-        moment = dt.datetime.fromisoformat
-        return [
-            Beat(beat, moment(at), prev, own, moment(seen), timeline)
-            for beat, at, prev, own, seen, timeline in content["beats"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{name} holds no heartbeats ({error})", [name]) from error
-
-
-def _to_json(beats: Iterable[Beat]) -> bytes:
-    rows = [
-        [one.beat, one.at.isoformat(), one.prev_hash, one.hash, one.seen_at.isoformat(), one.timeline]
-        for one in beats
-    ]
-    return checked_json({"beats": rows})
 
 
 def _shown(faults: Sequence[str]) -> tuple[str, ...]:

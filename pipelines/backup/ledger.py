@@ -4,7 +4,8 @@ A trigger links each entry to the one before (migration 0004): a changed or remo
 removed end shows against the heads that are kept in the store (`truth`).
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -32,18 +33,45 @@ class Ledger:
 
     def write(self, act: str, policy: str, proof: Mapping[str, Any], affected: int | None = None) -> None:
         """Add an entry. Raises `DatabaseUnavailableError`, `OutcomeUnknownError`."""
+        entry = _entry(act, self.relation, policy, proof) | {
+            "affected_rows": affected,
+            "run_id": self._run_id,
+        }
         with self._database.connection() as connection:
-            connection.execute(
-                _SQL["ledger_entry"],
-                {
-                    "act": act,
-                    "relation": self.relation,
-                    "policy": policy,
-                    "affected_rows": affected,
-                    "proof": Jsonb(dict(proof)),
-                    "run_id": self._run_id,
-                },
-            )
+            connection.execute(_SQL["ledger_entry"], entry)
+
+
+def write_everywhere(
+    connect: Callable[[str], contextlib.AbstractContextManager[Connection]],
+    system_identifier: str,
+    act: str,
+    policy: str,
+    proof: Mapping[str, Any],
+) -> list[str]:
+    """Add an entry to the ledger of every database of a server that has one; returns their names."""
+    with connect("postgres") as connection:
+        names = [str(row[0]) for row in connection.execute(_SQL["databases"])]
+    told = []
+    for name in names:
+        with connect(name) as connection:
+            row = connection.execute(_SQL["has_ledger"]).fetchone()
+            if row and row[0]:
+                connection.execute(
+                    _SQL["ledger_entry"], _entry(act, f"cluster {system_identifier}", policy, proof)
+                )
+                told.append(name)
+    return told
+
+
+def _entry(act: str, relation: str, policy: str, proof: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "act": act,
+        "relation": relation,
+        "policy": policy,
+        "affected_rows": None,
+        "proof": Jsonb(dict(proof)),
+        "run_id": None,
+    }
 
 
 def head(connection: Connection) -> Head:

@@ -53,15 +53,18 @@ class WalMirror:
         try:
             covered = self._newest_covered()  # before the names: all that it speaks of is among them
             with self._lock:
-                names = sorted(self._pending - {layout.COVERED})
+                names = sorted(self._pending - {layout.COVERED}, key=_order)
             for name in names:
+                if name not in self._pending:
+                    continue  # brought in the place of a shorter one
                 try:
-                    self._bring_one(name)
+                    brought = self._bring_one(name)
                 except DamagedError as error:
                     faults.append(str(error))
                     continue
                 with self._lock:
-                    self._pending.discard(name)
+                    self._pending -= {name, brought}
+            faults = list(dict.fromkeys(faults))
             if faults:
                 raise BackupError(
                     f"{len(faults)} object(s) of WAL could not be copied: {'; '.join(faults[:3])}"
@@ -83,19 +86,15 @@ class WalMirror:
         said = self._covered
         return said is None or covered.timeline != said.timeline or covered.at > said.at
 
-    def _is_replaced(self, name: str) -> bool:
-        """Whether more of the same segment is pending."""
+    def _longest(self, name: str) -> str:
+        """Of what is pending, what holds most of the segment of `name`."""
         wal = layout.parse_wal(name)
         if wal is None or wal.valid_bytes is None:
-            return False
+            return name
         with self._lock:
-            others = [layout.parse_wal(other) for other in self._pending]
-        return any(
-            (other.timeline, other.segment) == (wal.timeline, wal.segment)
-            and (other.valid_bytes is None or other.valid_bytes > wal.valid_bytes)
-            for other in others
-            if other is not None
-        )
+            others = filter(None, map(layout.parse_wal, self._pending))
+            held = [one for one in others if (one.timeline, one.segment) == (wal.timeline, wal.segment)]
+        return max([wal, *held], key=lambda one: one.valid_bytes or float("inf")).name
 
     def _compare(self) -> None:
         """What the first store has and the copy has not, or not as long."""
@@ -105,18 +104,25 @@ class WalMirror:
         for info in self._source.names(layout.WAL):
             if layout.parse_wal(info.path) is not None and there.get(info.path) != info.size_bytes:
                 self.tell(info.path)
+        # while the first store was away the copy got ahead of what that says
+        self._covered = WalArchive(self._target).covered()
         self.tell(layout.COVERED)
         self._is_known = True
 
-    def _bring_one(self, name: str) -> None:
-        if self._is_replaced(name):
-            return
+    def _bring_one(self, wanted: str) -> str:
+        """Bring what is `wanted`, or what took its place by now: what is said to be covered may rest on it.
+
+        Returns which of them it was.
+        """
+        name = self._longest(wanted)
         try:
             sealed = self._outbox.read(name) if self._outbox else self._source.read_sealed(name)
         except DamagedError:
-            # a partial segment goes when a longer one comes, which was told too
-            if self._is_replaced(name) or self._source.store.head(self._source.path(name)) is None:
-                return
+            # a partial segment goes when a longer one comes, which was told before
+            if self._longest(wanted) != name:
+                return self._bring_one(wanted)
+            if self._source.store.head(self._source.path(name)) is None:
+                return name
             raise
         self._target.put(name, sealed.data)
         self._target.store.settle(self._target.path(name))
@@ -124,6 +130,7 @@ class WalMirror:
             raise DamagedError(f"{name} is not in {self._target.store.url} as it was written there", [name])
         self._remember(name)
         self._remove_shorter(name)
+        return name
 
     def _remember(self, name: str) -> None:
         wal = layout.parse_wal(name)
@@ -145,7 +152,13 @@ class WalMirror:
             self._partials.pop(key, None)
 
     def _begin(self) -> None:
-        """Say where WAL begins, where the copy does not say so; from then on each store expires by itself."""
-        target, kept = WalArchive(self._target), WalArchive(self._source).kept()
-        if kept is not None and target.kept() is None:
-            target.put_kept(kept)
+        """Say where WAL begins: what the first store gave up, expired or lost in a gap, may be missing in the copy."""
+        kept = WalArchive(self._source).kept()
+        if kept is not None:
+            WalArchive(self._target).put_kept(kept)
+
+
+def _order(name: str) -> tuple[int, bool, str]:
+    """Timelines in their order, each with its history first: without that nobody knows where it branched off."""
+    wal = layout.parse_wal(name)
+    return (wal.timeline, not wal.is_history, name) if wal else (0, False, name)

@@ -5,6 +5,7 @@ What it does not do is done here: gaps in the archive are found from a listing (
 and a restored server is started, looked at and only then called restored. https://pgbackrest.org/
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Mapping
 from typing import cast
@@ -96,17 +97,42 @@ class PgBackRestEngine:
         return Choice("full", "pgBackRest has no backup of this cluster to build on")
 
     def back_up(self, kind: Kind, report: Report = quiet) -> PgBackRestBackup:
-        """Make a backup. pgBackRest's own expiry is put off to `expire`, which tells the ledger before.
+        """Make a backup in each repository of the stanza, one after the other; returns that of the first.
 
-        Raises `BackupRefusedError`, `BaseUnusableError`, `BackupRunningError`, `BackupError`.
+        One that fails does not keep the others from theirs, but fails the call. pgBackRest's own expiry is put off to
+        `expire`, which tells the ledger before. Raises `BackupRefusedError`, `BaseUnusableError`,
+        `BackupRunningError`, `BackupError`.
         """
-        facts, before = self.inspect(), {one.backup_id for one in self._info().backups}
-        if kind == "incremental" and not before:
+        facts, known = self.inspect(), self._info()
+        if kind == "incremental" and not known.backups:
             raise BaseUnusableError("pgBackRest has no backup of this cluster to build on; make a full one")
         report(Progress("backing up", 0, facts.cluster_bytes))
+        errors = []
+        for repository in known.repositories:
+            try:
+                self._back_up_into(repository, kind, facts)
+            except BackupError as error:
+                errors.append(str(error))
+        if errors:
+            raise BackupError("; ".join(errors))
+        info, before = self._info(), {one.backup_id for one in known.backups}
+        made = {one.repository: one for one in info.backups if one.backup_id not in before}
+        lacking = [number for number in known.repositories if number not in made]
+        if lacking:
+            faults = "; ".join(f"{name}: {why}" for name, why in info.faults.items())
+            raise BackupError(
+                f"pgBackRest made no backup that can be relied on in repository {lacking[0]} "
+                f"({faults or 'it lists none'})"
+            )
+        first, *others = (made[number] for number in known.repositories)
+        return dataclasses.replace(first, also=tuple(one.backup_id for one in others))
+
+    def _back_up_into(self, repository: int, kind: Kind, facts: ServerFacts) -> None:
         try:
             self._program.run(
                 "backup",
+                f"--repo={repository}",
+                # full by itself where that repository has nothing to build on
                 f"--type={'full' if kind == 'full' else 'incr'}",
                 "--start-fast",
                 "--no-expire-auto",
@@ -118,22 +144,20 @@ class PgBackRestEngine:
                 raise BackupRunningError(
                     f"another pgBackRest works on stanza {self._program.stanza}; try again later ({error.said})"
                 ) from error
-            raise BackupError(f"{error}; nothing of it counts, run it again") from error
-        info = self._info()
-        made = [one for one in info.backups if one.backup_id not in before]
-        if not made:
-            faults = "; ".join(f"{name}: {why}" for name, why in info.faults.items())
             raise BackupError(
-                f"pgBackRest made no backup that can be relied on ({faults or 'it lists none'})"
-            )
-        return made[-1]
+                f"repository {repository}: {error}; nothing of it counts there, run it again"
+            ) from error
 
     def mark_wal(self) -> None:
         """Have the open WAL segment archived and record that every commit until now is in the archive.
 
-        Switches WAL (`pgbackrest check`). Raises `BackupError` when archiving does not work.
+        Switches WAL (`pgbackrest check`). pgBackRest tells whole seconds, so that a mark within the last one of the
+        newest backup would not count: it is waited for. Raises `BackupError` when archiving does not work.
         """
+        newest = self._info().backups[-1:]
         with self._database().session() as connection:
+            for backup in newest:
+                connection.execute(_SQL["wait_until"], {"at": backup.ended_at})
             row = connection.execute(_SQL["wal_mark"]).fetchone()
         at, lsn, timeline = cast("tuple[dt.datetime, str, int]", row)
         try:
@@ -177,14 +201,14 @@ class PgBackRestEngine:
     def verify(self, backup_id: str) -> Verification:
         """Have pgBackRest read its repository back, look for the backup's WAL, and keep the result."""
         info = self._info()
-        return self._keep(info, backup_id, self._archive(info), self._verify())
+        return self._keep(info, backup_id, self._archive(info), self._verify(info))
 
     def read_back(
         self, backup_id: str | None = None, named: Mapping[str, str] | None = None
     ) -> list[RepositoryReport]:
         """The stanza as one report, our own store (witnesses, results) as another, a copy each."""
-        info, said = self._info(), self._verify()
-        inventory = self._archive(info)
+        info = self._info()
+        said, inventory = self._verify(info), self._archive(info)
         wanted = [one.backup_id for one in info.backups if backup_id in (None, one.backup_id)] or [
             name for name in [backup_id] if name
         ]
@@ -193,10 +217,9 @@ class PgBackRestEngine:
         if backup_id is None:
             faults += [Fault(name, why) for name, why in info.faults.items()]
             faults += [Fault("archive", str(gap)) for gap in self._gaps(info, inventory)]
-            if not info.backups:
-                faults.append(Fault("stanza", "there is no backup"))
+            faults += _empty_repositories(info, said)
         place = f"pgbackrest:{self._program.stanza}"
-        objects = said.wal_files + sum(one.objects for one in found)
+        objects = sum(one.wal_files for one in said.values()) + sum(one.objects for one in found)
         stored_bytes = sum(one.stored_bytes for one in found)
         reports = [
             RepositoryReport(place, tuple(found), tuple(dict.fromkeys(faults)), objects, stored_bytes, True)
@@ -258,11 +281,12 @@ class PgBackRestEngine:
     ) -> Coverage:
         """Whether a partition stands in a verified backup as it is now: from our record of pgBackRest's `verify`."""
 
-        def newest() -> Proven | None:
+        def newest(timeline: int) -> Proven | None:
             for one in reversed(self._info().backups):
                 last = self.repository.verification(one.backup_id)
                 if (
-                    last is not None
+                    one.timeline == timeline
+                    and last is not None
                     and last.is_sound
                     and (not_before is None or last.verified_at >= not_before)
                 ):
@@ -271,12 +295,15 @@ class PgBackRestEngine:
 
         return coverage.covered_by(connection, self.repository.system_identifier, newest, table, partition)
 
-    def _keep(self, info: StanzaInfo, backup_id: str, inventory: Inventory, said: Verified) -> Verification:
+    def _keep(
+        self, info: StanzaInfo, backup_id: str, inventory: Inventory, verified: Mapping[int, Verified]
+    ) -> Verification:
         backup = next((one for one in info.backups if one.backup_id == backup_id), None)
         if backup is None:
             raise DamagedError(
                 f"pgBackRest lists no sound backup {backup_id}; see `longbox backup list`", [backup_id]
             )
+        said = verified[backup.repository]
         faults = [*said.general_faults, *(f"WAL archive: {fault}" for fault in said.wal_faults)]
         for name in (backup_id, *backup.references):
             own = said.faults.get(name, ("pgBackRest did not read it back",))
@@ -291,13 +318,21 @@ class PgBackRestEngine:
         self.repository.put(layout.verification(backup_id), result.to_json())
         return result
 
-    def _verify(self) -> Verified:
-        try:
-            return read_verify(self._program.run("verify", "--output=text", "--verbose"))
-        except PgBackRestError as error:
+    def _verify(self, info: StanzaInfo) -> dict[int, Verified]:
+        """What pgBackRest says of each repository. Raises `EngineCannotError` if it can read none back."""
+        found, errors = {}, []
+        for number in info.repositories:
+            try:
+                said = self._program.run("verify", f"--repo={number}", "--output=text", "--verbose")
+                found[number] = read_verify(said)
+            except PgBackRestError as error:
+                errors.append(error)
+                found[number] = Verified({}, {}, 0, (), (f"repository {number} cannot be read: {error}",))
+        if len(errors) == len(found):
             raise EngineCannotError(
-                f"{error}; reading back needs pgBackRest 2.45 or newer, or a drill: `restore_drill`"
-            ) from error
+                f"{errors[0]}; reading back needs pgBackRest 2.45 or newer, or a drill: `restore_drill`"
+            ) from errors[0]
+        return found
 
     def _gaps(self, info: StanzaInfo, inventory: Inventory) -> list[str]:
         if not info.backups:
@@ -321,13 +356,15 @@ class PgBackRestEngine:
     def _archive(self, info: StanzaInfo) -> Inventory:
         size = info.backups[-1].wal_segment_bytes if info.backups else SEGMENT_BYTES
         place = f"archive/{self._program.stanza}/{info.archive_id}"
-        listings = []
+        listings, errors = [], []
         for repository in info.repositories:
             try:
                 options = ("--recurse", f"--repo={repository}")
                 listings.append(self._program.json("repo-ls", *options, operand=place))
             except PgBackRestError as error:
-                raise BackupError(f"pgBackRest's archive cannot be listed: {error}") from error
+                errors.append(error)  # what another repository has is enough
+        if errors and not listings:
+            raise BackupError(f"pgBackRest's archive cannot be listed: {errors[0]}") from errors[0]
         return read_archive(listings, size)
 
     def _archived(self) -> Covered | None:
@@ -348,6 +385,16 @@ def read_stanza(program: PgBackRest) -> StanzaInfo:
         return read_info(program.stanza, program.json("info"))
     except PgBackRestError as error:
         raise BackupError(f"{error}; see LONGBOX_PGBACKREST_CONFIG and LONGBOX_PGBACKREST_COMMAND") from error
+
+
+def _empty_repositories(info: StanzaInfo, said: Mapping[int, Verified]) -> list[Fault]:
+    """Repositories without a backup of this cluster, and what pgBackRest said of them."""
+    found = []
+    for number in info.repositories:
+        if not any(one.repository == number for one in info.backups):
+            found.append(Fault(f"repository {number}", "there is no backup"))
+            found += [Fault(f"repository {number}", fault) for fault in said[number].general_faults]
+    return found
 
 
 def _missing(backup: PgBackRestBackup, inventory: Inventory) -> list[str]:

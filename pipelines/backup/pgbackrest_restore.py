@@ -162,6 +162,7 @@ def _lay_out(program: PgBackRest, decided: PgBackRestPlan, into: Path) -> None:
     try:
         program.run(
             "restore",
+            f"--repo={decided.backup.repository}",
             f"--set={decided.backup.backup_id}",
             f"--pg1-path={into / 'data'}",
             f"--tablespace-map-all={spaces}",  # never where the live server has them

@@ -44,6 +44,8 @@ class PgBackRestBackup:
     references: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     has_bad_pages: bool = False
+    repository: int = 1  # where it is
+    also: tuple[str, ...] = ()  # the backups that were made with it in the stanza's other repositories
 
     @property
     def duration_seconds(self) -> float:
@@ -121,6 +123,7 @@ def _backup(said: Mapping[str, Any]) -> PgBackRestBackup:
         tuple(said["reference"] or ()),
         dict(said.get("annotation") or {}),
         bool(said.get("error")),
+        int(said["database"]["repo-key"]),
     )
 
 

@@ -53,7 +53,10 @@ _READ_BYTES = (
 )  # larger buffers are mapped anew each time: 2 s of page faults in 2.4 GB instead of 0.6 s
 _REPORT_BYTES = 32 << 20
 _KEPT_IN_MEMORY_BYTES = 8 << 20
-_MISSING_SUMMARIES = ("WAL summaries are required", "summarize_wal", "manifest contains", "UPLOAD_MANIFEST")
+_NOTHING_TO_BUILD_ON = (  # what the server says of a manifest that it cannot answer
+    "WAL summaries are required", "summarize_wal", "manifest contains", "UPLOAD_MANIFEST", "manifest requires",
+    "found in manifest",
+)  # fmt: skip
 
 
 class PostgresEngine(StoredBackups):
@@ -239,7 +242,7 @@ class _Run:
                     )
                 return writer.finish(), tar.files
         except PostgresToolError as error:
-            if self._base is not None and any(sign in error.said for sign in _MISSING_SUMMARIES):
+            if self._base is not None and any(sign in error.said for sign in _NOTHING_TO_BUILD_ON):
                 raise BaseUnusableError(
                     f"nothing can be built on {self._base.backup_id} ({error.said}); make a full backup"
                 ) from error

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pipelines.backup.errors import BackupRefusedError
 from pipelines.backup.shipper import Samples
 from pipelines.backup.slot import SLOT, Sample, SlotSession, SlotState, Source
-from pipelines.backup.spool import Spool, new_run_name
+from pipelines.backup.spool import Spool
 from resources.database import Database
 from resources.errors import RetryableError
 from resources.postgres_tools import PostgresTools, WalReceiving
@@ -202,9 +202,8 @@ class Receiver:
         assert self.spool is not None
         self._samples.restart()
         self._waiting_since = None
-        self.run = (
-            new_run_name()
-        )  # before the folder is there: the shipper removes what is empty and nobody's
+        # before the folder is there: the shipper removes what is empty and nobody's
+        self.run = self.spool.new_run_name()
         run = self.spool.make_run(self.run)
         self._child = PostgresTools.find().receive_wal(self._url, SLOT, run)
         if not self._told:

@@ -9,6 +9,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -249,7 +250,7 @@ class Repository:
         self.release(backup_id)
 
     def _store_clock(self) -> dt.datetime:
-        name = f"{layout.LEASES}/clock"
+        name = f"{layout.LEASES}/clock-{secrets.token_hex(4)}"  # of this call: another one removes its own
         self.put(name, b"")
         info = self.store.head(self.path(name))
         self.delete(name)

@@ -38,6 +38,7 @@ Open = Callable[[str], Repository]
 _NO_HEART_SECONDS = 1.0
 _LAST_COPIES_SECONDS = 10.0  # a copy store that hangs does not hold up a planned stop for longer
 _TRIM_BEATS = 1440  # once a day
+_SMALLEST_SEGMENT = 1 << 20  # that initdb makes
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Resident:
         assert receiver is not None
         with contextlib.suppress(LongboxError):
             for system in self._systems():
-                self._shipper(system).stage(receiver.run)
+                self._shipper(system).stage(lambda: receiver.run)
 
     def _outbox(self, system: str) -> Outbox | None:
         if system not in self._outboxes and self._settings.backup_copy_stores:
@@ -374,9 +375,10 @@ class _Failing:
 
 
 def _segment_bytes(own: Spool) -> int:
-    for run in own.runs():
-        for file in own.files(run):
-            if file.segment:
-                with contextlib.suppress(FileNotFoundError):
-                    return file.path.stat().st_size
-    return SEGMENT_BYTES
+    """Of what a server that is away left: the largest file, as one that was just being made is shorter."""
+    sizes = []
+    for file in [file for run in own.runs() for file in own.files(run) if file.segment]:
+        with contextlib.suppress(FileNotFoundError):
+            sizes.append(file.path.stat().st_size)
+    largest = max(sizes, default=0)
+    return largest if largest >= _SMALLEST_SEGMENT and largest.bit_count() == 1 else SEGMENT_BYTES

@@ -7,26 +7,31 @@ import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from pipelines.backup import expiry, layout, setup, truth
 from pipelines.backup.copies import CopyResult, copy_repository
-from pipelines.backup.drill import Drill, DrillFailedError, DrillResult, Judge
+from pipelines.backup.drill import Drill, DrillFailedError, DrillResult, Judge, connector
 from pipelines.backup.engine import Backup, BackupEngine, BackupSource, Report, quiet
 from pipelines.backup.errors import BackupError, BaseUnusableError, RestoreRefusedError
 from pipelines.backup.failover import StandIn
 from pipelines.backup.heartbeats import HeartbeatJudge, expire_heartbeats
-from pipelines.backup.ledger import Ledger
-from pipelines.backup.model import Kind, Verification, Window
+from pipelines.backup.ledger import Ledger, write_everywhere
+from pipelines.backup.model import Kind, RestoreRequest, Verification, Window
 from pipelines.backup.repository import Repository
+from pipelines.backup.restore import RestoreResult
 from pipelines.backup.sealed import Opener
 from pipelines.backup.slot import SlotState
 from pipelines.backup.slot_guard import give_slot_up
 from pipelines.backup.stored import NAME, StoredBackups
 from pipelines.backup.verify import RepositoryReport
 from resources.database import Database
+from resources.errors import LongboxError
 from resources.postgres_programs import can_reach, server_user
 from resources.settings import Settings
 from resources.sql import Queries
@@ -91,7 +96,7 @@ def make_backup(
                 "stored_bytes": made.stored_bytes,
             }
             if engine.name != NAME:  # others' backups are not objects of our store
-                proof["engine"] = engine.name
+                proof |= {"engine": engine.name, "also": " ".join(getattr(made, "also", ()))}
             ledger.write("backup", "backups by schedule" if run_id else "asked for", proof)
             truth.record_truth(database, repository, ledger, before.tables)
             engine.mark_wal()
@@ -194,7 +199,8 @@ def expire_all(
 ) -> list[expiry.ExpiryResult]:
     """Delete what the policy no longer keeps, in the store and in each copy; the ledger is told before.
 
-    Witnesses of moments that are gone with it go too.
+    Witnesses of moments that are gone with it go too. A copy store that is away is left for the next time, and told in
+    its result.
     """
     return expire_source(open_source(settings, database), database, policy or expiry.Policy(), run_id=run_id)
 
@@ -206,10 +212,12 @@ def expire_source(
     repository = source.repository
     ledger = Ledger(database, repository.system_identifier, run_id)
     results = source.expire(policy, dt.datetime.now(dt.UTC), ledger)
-    for store in repository.stores:
+    away = {result.store for result in results if result.fault}
+    for store in (one for one in repository.stores if one.url not in away):
         one = repository.only(store)
-        kept = StoredBackups(one, Opener()) if source.name == NAME else source
-        _expire_witnesses(one, kept.catalogue().sound, ledger)
+        kept = (StoredBackups(one, Opener()) if source.name == NAME else source).catalogue()
+        if not kept.faults:  # what cannot be read may be the oldest
+            _expire_witnesses(one, kept.sound, ledger)
     return results
 
 
@@ -278,6 +286,61 @@ def _drill(settings: Settings, database: Database, judges: Sequence[Judge], run_
         beats = HeartbeatJudge(repository, connection.info.dbname)
     place, every_judge = drill_folder(settings), (*judges, beats)
     return Drill(database, repository, setup.opener(settings), place, ledger, every_judge, source)
+
+
+def restore_and_tell(
+    settings: Settings,
+    source: BackupSource,
+    request: RestoreRequest,
+    report: Report = quiet,
+    warn: Tell = print,
+) -> RestoreResult:
+    """Meet a request by hand, and tell the ledger: the live platform's or, where that is gone, the restored one's.
+
+    Raises as `BackupSource.restore` does; a ledger that cannot be told is told by `warn`.
+    """
+    system, policy = source.repository.system_identifier, "asked for"
+    proof: dict[str, str | float | None] = {
+        "to": request.to.isoformat() if request.to else None,
+        "into": str(request.into),
+        "host": socket.gethostname(),
+    }
+    told: list[str] = []
+
+    def tell_restored(url: str) -> None:
+        try:
+            told.extend(write_everywhere(connector(url), system, "restore", policy, proof))
+        except psycopg.Error as error:
+            warn(f"the restored ledger does not take the entry of this restore: {error}")
+
+    is_live = _is_live(settings, system)
+    result = source.restore(request, report, None if is_live else tell_restored)
+    if is_live:
+        proof |= {"backup_id": result.backup_id, "rto_seconds": round(result.rto_seconds, 3)}
+        try:
+            with platform_database(settings) as database:
+                if database is not None:
+                    Ledger(database, system).write("restore", policy, proof)
+                    told.append("live")
+        except LongboxError as error:
+            warn(f"restored, but the ledger could not be told: {error}")
+    if not told:
+        warn(
+            "no ledger knows of this restore: the platform's cannot be asked, and what was restored has none"
+        )
+    return result
+
+
+def _is_live(settings: Settings, system: str) -> bool:
+    """Whether the platform's database answers and is of that cluster."""
+    try:
+        with platform_database(settings) as database:
+            if database is None:
+                return False
+            with database.connection() as connection:
+                return truth.system_of(connection) == system
+    except LongboxError:
+        return False
 
 
 def open_source(settings: Settings, database: Database) -> BackupSource:

@@ -160,6 +160,16 @@ def default_keys(settings: Settings, warn: Callable[[str], None]) -> MadeKeys | 
     return made
 
 
+def is_key_due(settings: Settings, now: dt.datetime) -> bool:
+    """Whether the default engine's newest recovery key is due for rotation; no where there are no readable keys."""
+    if settings.backup_engine != stored.NAME or not settings.backup_keys.exists():
+        return False
+    try:
+        return ServerKeys.load(settings.backup_keys).is_due(now)
+    except UserError:
+        return False  # the next backup says what is wrong with them
+
+
 def key_warning(path: Path) -> str:
     """What the owner of new recovery keys must know."""
     return (

@@ -9,6 +9,7 @@ import datetime as dt
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.backup import layout
 from pipelines.backup.errors import DamagedError, TimelineTakenError
@@ -117,13 +118,8 @@ class Shipper:
         then some is shipped, and the next pass does the rest.
         """
         self._know()
-        # read before the files are: what comes while they are shipped is the next pass's
-        sample = self._samples.newest()
         segments = partials = 0
-        runs = self._spool.runs()
-        # asked after the folders are listed: a start says its name before it makes its folder, so none of them that is
-        # about to be written to passes for one that was left behind
-        live = live_run()
+        runs, live, sample = self._look(live_run)
         for run in runs:
             files = self._spool.files(run)
             self._look_for_gap(run.name, files)
@@ -150,7 +146,7 @@ class Shipper:
             self._cover(self._newest_held)
         return Shipped(segments, partials, self.covered)
 
-    def stage(self, live_run: str = "") -> None:
+    def stage(self, live_run: Callable[[], str] = lambda: "") -> None:
         """Put what waits in the spool into the outbox, for copies, while the first store takes nothing.
 
         Only what goes on from WAL of a timeline that the first store was seen to have: whether it may have the rest is
@@ -158,16 +154,28 @@ class Shipper:
         """
         if self._outbox is None or not self._is_known:
             return
-        sample = self._samples.newest()
+        runs, live, sample = self._look(live_run)
         known = {timeline for timeline, _ in [*self._segments, *self._partials]}
-        for file in [file for run in self._spool.runs() for file in self._spool.files(run)]:
+        for file in [file for run in runs for file in self._spool.files(run)]:
             key = (file.timeline, file.segment)
             if file.segment and file.timeline in known and key not in self._segments:
                 with contextlib.suppress(FileNotFoundError):
-                    self._stage_one(self._outbox, file, sample if file.run.name == live_run else None)
+                    self._stage_one(self._outbox, file, sample if file.run.name == live else None)
         if sample is not None and sample.timeline in known and self._holds(sample):
             self._outbox.cover(Covered(sample.at, sample.lsn, sample.timeline))
             self._on_shipped(layout.COVERED)
+
+    def _look(self, live_run: Callable[[], str]) -> tuple[list[Path], str, Sample | None]:
+        """Folders of all starts, which of them is written to, and the newest reading of that one."""
+        before = live_run()
+        # read before the files are: what comes while they are shipped is the next pass's
+        sample = self._samples.newest()
+        runs = self._spool.runs()
+        # asked after the folders are listed: a start says its name before it makes its folder, so none of them that is
+        # about to be written to passes for one that was left behind
+        live = live_run()
+        # what an earlier start had on disk says nothing of how far the files of this one are
+        return runs, live, sample if live == before else None
 
     def _stage_one(self, outbox: Outbox, file: SpoolFile, sample: Sample | None) -> None:
         key = (file.timeline, file.segment)
@@ -261,10 +269,16 @@ class Shipper:
 
     def _valid(self, file: SpoolFile, data: bytes, sample: Sample | None) -> tuple[int, dt.datetime | None]:
         """How much of an open segment is there, and up to which moment it holds every commit."""
+        size = self._archive.segment_bytes
+        if len(data) != size:
+            return (
+                0,
+                None,
+            )  # pg_receivewal is just making it: it writes zeros up to the end before anything else
         sample = sample if sample and sample.timeline == file.timeline else None
-        start = segment_number(file.segment, len(data)) * len(data)
+        start = segment_number(file.segment, size) * size
         valid = received_bytes(data)
-        if sample and start < sample.lsn <= start + len(data):
+        if sample and start < sample.lsn <= start + size:
             valid = max(valid, sample.lsn - start)  # on disk for sure, also where it ends with zeros
         return valid, sample.at if sample and sample.lsn <= start + valid else None
 

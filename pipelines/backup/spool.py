@@ -51,6 +51,11 @@ class Spool:
         self.system_identifier = system_identifier
         self.folder = folder / system_identifier
 
+    def new_run_name(self) -> str:
+        """Names sort by time; after those that are there also when the clock was set back."""
+        newest = max((int(run.name) for run in self.runs()), default=0)
+        return f"{max(time.time_ns(), newest + 1):020d}"
+
     def make_run(self, name: str) -> Path:
         """A fresh folder for one start of pg_receivewal."""
         run = self.folder / name
@@ -91,11 +96,6 @@ class Spool:
         """Remove the folder of a start whose files all went."""
         with contextlib.suppress(OSError):
             run.rmdir()
-
-
-def new_run_name() -> str:
-    """Names sort by time."""
-    return f"{time.time_ns():020d}"
 
 
 def systems(folder: Path) -> list[str]:

@@ -16,8 +16,10 @@ from pipelines.backup.reach import CopyReach, copy_reaches
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import RestoreResult, restore
 from pipelines.backup.sealed import Opener
-from pipelines.backup.verify import RepositoryReport, report_of, verify_backup, verify_repository
+from pipelines.backup.verify import Fault, RepositoryReport, report_of, verify_backup, verify_repository
 from resources.database import Connection
+from resources.errors import LongboxError, ObjectStoreError, ObjectStoreUnavailableError
+from resources.object_store import ObjectStore
 
 NAME = "postgres"
 
@@ -52,19 +54,26 @@ class StoredBackups:
     def read_back(
         self, backup_id: str | None = None, named: Mapping[str, str] | None = None
     ) -> list[RepositoryReport]:
-        """Read every object of the store and of each copy back, or those of one backup. Faults are not raised."""
-        is_decrypting = self.opener.has("recovery")
-        reports = []
-        for store in self.repository.stores:
-            one = self.repository.only(store)
-            if backup_id is not None:
-                found = verify_backup(one, backup_id, self.opener, is_decrypting)
-                reports.append(report_of(store.url, found))
-                continue
-            # a copy may be some hours behind what the ledger names; what is brought there is compared then
-            wanted = named if named and store is self.repository.store else {}
-            reports.append(verify_repository(one, self.opener, is_decrypting, named=wanted))
+        """Read every object of the store and of each copy back, or those of one backup. Faults are not raised.
+
+        A copy store that is away, or does not have that backup, is a fault of its own.
+        """
+        reports = [self._read_back_one(self.repository.store, backup_id, named or {})]
+        for store in self.repository.copies:
+            try:
+                # a copy may be some hours behind what the ledger names; what is brought there is compared then
+                reports.append(self._read_back_one(store, backup_id, {}))
+            except LongboxError as error:
+                reports.append(RepositoryReport(store.url, (), (Fault(store.url, str(error)),), 0, 0, False))
         return reports
+
+    def _read_back_one(
+        self, store: ObjectStore, backup_id: str | None, named: Mapping[str, str]
+    ) -> RepositoryReport:
+        one, is_decrypting = self.repository.only(store), self.opener.has("recovery")
+        if backup_id is None:
+            return verify_repository(one, self.opener, is_decrypting, named=named)
+        return report_of(store.url, verify_backup(one, backup_id, self.opener, is_decrypting))
 
     def require_drill(self) -> None:
         """Nothing is in the way of a drill."""
@@ -88,11 +97,18 @@ class StoredBackups:
     def expire(
         self, policy: expiry.Policy, now: dt.datetime, ledger: Ledger | None = None
     ) -> list[expiry.ExpiryResult]:
-        """Delete what the policy no longer keeps, in the store and in each copy; without a ledger only say what."""
-        return [
-            _expire_store(self.repository.only(store), policy, now, ledger)
-            for store in self.repository.stores
-        ]
+        """Delete what the policy no longer keeps, in the store and in each copy; without a ledger only say what.
+
+        A copy store that is away, or lets nothing be deleted, holds nothing up; its result says so.
+        """
+        results = [_expire_store(self.repository.only(self.repository.store), policy, now, ledger)]
+        for store in self.repository.copies:
+            try:
+                results.append(_expire_store(self.repository.only(store), policy, now, ledger))
+            except (ObjectStoreUnavailableError, ObjectStoreError) as error:
+                nothing = expiry.ExpiryPlan({}, (), ())
+                results.append(expiry.ExpiryResult(nothing, ledger is None, 0, 0, (), store.url, str(error)))
+        return results
 
     def covers(
         self, connection: Connection, table: str, partition: str, *, not_before: dt.datetime | None = None

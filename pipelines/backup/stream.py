@@ -6,6 +6,7 @@ under its own name, readable without the others. Reading: one thread fetches and
 and unpacks, the caller gets the pieces.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -124,7 +125,8 @@ class PartWriter:
         try:
             self._frames.put_nowait(item)
         except queue.Full:
-            self._frames.get_nowait()
+            with contextlib.suppress(queue.Empty):  # the other thread went on
+                self._frames.get_nowait()
 
     def _raise_if_failed(self) -> None:
         for future in self._parts:

@@ -5,15 +5,18 @@ Every fault names its object; nothing is repaired and nothing is trusted from li
 (`repository.only(store)`).
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from pipelines.backup import layout
-from pipelines.backup.continuity import missing_wal
+from pipelines.backup.beats import lineage
+from pipelines.backup.continuity import lag_of_covered, missing_wal
 from pipelines.backup.errors import DamagedError
 from pipelines.backup.model import BackupRecord, StoredObject, Verification, read_checked_json
 from pipelines.backup.repository import Repository
@@ -47,11 +50,21 @@ class RepositoryReport:
     objects: int
     stored_bytes: int
     is_decrypted: bool
+    notes: tuple[str, ...] = ()  # what will pass by itself, and is no fault
 
     @property
     def is_sound(self) -> bool:
         """Whether nothing is damaged or missing."""
         return not self.faults
+
+
+class WalFound(NamedTuple):
+    """What reading WAL back found: faults, objects and bytes read, and what is no fault but worth telling."""
+
+    faults: list[Fault]
+    objects: int
+    stored_bytes: int
+    notes: tuple[str, ...]
 
 
 def report_of(store: str, found: Verification) -> RepositoryReport:
@@ -117,19 +130,28 @@ def verify_repository(
             faults.append(own[-1])
         verifications.append(_keep(repository, record, record.objects, own, is_decrypting, clock()))
     faults += [fault for several in found.values() for fault in several]
-    wal_faults, wal_objects, wal_bytes = verify_wal(repository, opener, records.sound)
-    objects = wal_objects + small_objects + sum(len(record.objects) + 1 for record in records)
-    stored_bytes = wal_bytes + sum(record.stored_bytes for record in records)
-    all_faults = tuple(dict.fromkeys([*faults, *wal_faults]))
+    wal = verify_wal(repository, opener, records.sound, clock)
+    objects = wal.objects + small_objects + sum(len(record.objects) + 1 for record in records)
+    stored_bytes = wal.stored_bytes + sum(record.stored_bytes for record in records)
+    all_faults = tuple(dict.fromkeys([*faults, *wal.faults]))
     return RepositoryReport(
-        repository.store.url, tuple(verifications), all_faults, objects, stored_bytes, is_decrypting
+        repository.store.url,
+        tuple(verifications),
+        all_faults,
+        objects,
+        stored_bytes,
+        is_decrypting,
+        wal.notes,
     )
 
 
 def verify_wal(
-    repository: Repository, opener: Opener, records: Sequence[BackupRecord]
-) -> tuple[list[Fault], int, int]:
-    """Read every object of WAL back and look for gaps. Returns faults, objects and bytes read."""
+    repository: Repository,
+    opener: Opener,
+    records: Sequence[BackupRecord],
+    clock: Clock = lambda: dt.datetime.now(dt.UTC),
+) -> WalFound:
+    """Read every object of WAL back and look for gaps."""
     segment_bytes = records[-1].wal_segment_bytes if records else SEGMENT_BYTES
     archive = WalArchive(repository, segment_bytes)
     inventory = archive.inventory()
@@ -155,8 +177,11 @@ def verify_wal(
 
     with ThreadPoolExecutor(_READERS) as pool:
         faults = [fault for fault in pool.map(look, names) if fault is not None]
-    faults += [Fault(*missing) for missing in missing_wal(archive, inventory, opener)]
-    return faults, len(names), sum(sizes.get(name, 0) for name in names)
+    now = clock()
+    faults += [Fault(*missing) for missing in missing_wal(archive, inventory, opener, now)]
+    lag = lag_of_covered(archive, inventory)
+    notes = (str(lag),) if lag is not None and lag.is_catching_up(now) else ()
+    return WalFound(faults, len(names), sum(sizes.get(name, 0) for name in names), notes)
 
 
 def verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list[Fault], int]:
@@ -171,6 +196,8 @@ def verify_small(repository: Repository, named: Mapping[str, str]) -> tuple[list
             # what nobody names may have expired since the names were listed
             if name in named or _is_there(repository, name):
                 faults.append(Fault(name, str(error)))
+    with contextlib.suppress(DamagedError):  # it is named above
+        faults += [Fault(layout.HEARTBEATS, fault) for fault in lineage(repository)[1]]
     return faults, objects
 
 

@@ -65,9 +65,11 @@ class Platform:
         """The process that works on the one run that is under way: a child of the code server."""
 
         def find() -> psutil.Process | None:
-            children = psutil.Process(self.process("code server").pid).children(recursive=True)
-            workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-            return workers[0] if workers else None
+            for child in psutil.Process(self.process("code server").pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # some live for a moment only
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        return child
+            return None
 
         found = wait_until(find, seconds=60)
         assert found is not None, "no process works on the run"

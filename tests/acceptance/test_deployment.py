@@ -27,6 +27,7 @@ from psycopg import sql
 from cli.dagster_client import DagsterClient
 from deploy.local import binaries
 from deploy.local.dagster import STOP_STEPS
+from deploy.local.ports import choose
 from deploy.local.processes import Child, start, wait_until
 from deploy.local.stack import Stack
 from pipelines.catalog.digest import digest_tables
@@ -49,9 +50,8 @@ WEBSOCKET = (
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that no outgoing connection takes before the service listens, a minute later."""
+    return choose("port", None, remembered=None)
 
 
 @dataclass

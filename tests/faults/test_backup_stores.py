@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -27,6 +27,7 @@ from pipelines.backup.planning import window
 from pipelines.backup.postgres import SLOT, PostgresEngine
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import restore
+from pipelines.backup.sealed import Buffer
 from pipelines.backup.verify import verify_repository
 from resources.database import Database
 from resources.errors import LongboxError
@@ -36,6 +37,21 @@ from tests.http_proxy import HttpProxy, http_proxy_for
 from tests.proxy import proxy_for
 
 SMALL_PARTS = 1 << 18
+
+
+class EventfulRepository(Repository):
+    """Does something once the first part of a backup is in the store, while the rest of it is on its way."""
+
+    def __init__(self, store: ObjectStore, system: str, at_first_part: Callable[[], object]) -> None:
+        super().__init__(store, system)
+        self._acts = [at_first_part]
+
+    def put(self, name: str, data: Buffer) -> None:
+        super().put(name, data)
+        if name.startswith(f"{layout.DATA}/"):
+            with contextlib.suppress(IndexError):  # parts are put by several threads
+                act = self._acts.pop()
+                act()
 
 
 @contextlib.contextmanager
@@ -158,19 +174,17 @@ def test_a_disk_of_the_store_that_fills_up_in_the_middle_of_a_backup_fails_it_cl
 
 
 def test_a_network_cut_between_the_server_and_its_backup_fails_it_cleanly(backups: Backups):
-    cluster, parts = backups.cluster, f"{layout.DATA}/"
+    cluster = backups.cluster
     small = dataclasses.replace(backups, part_bytes=SMALL_PARTS)
     with proxy_for(cluster.url) as proxy:
         proxy.delay_seconds = 0.005
         database = Database(proxy.url(cluster.url), role=None)
+        repository = EventfulRepository(small.repository.store, cluster.system, proxy.cut)
         engine = PostgresEngine(
-            database, proxy.url(cluster.url), small.repository, small.server_keys, part_bytes=SMALL_PARTS
+            database, proxy.url(cluster.url), repository, small.server_keys, part_bytes=SMALL_PARTS
         )
-        cutter = threading.Thread(target=lambda: (has_objects(small.repository, parts), proxy.cut()))
-        cutter.start()
         with pytest.raises(BackupError, match="pg_basebackup"):
             engine.back_up("full")
-        cutter.join()
         assert proxy.cuts == 1
     assert_nothing_counts_and_again_completes(small)
 
@@ -209,13 +223,11 @@ def test_a_server_that_is_killed_in_the_middle_of_its_backup_leaves_none(
         cluster.write()
         pid = int((cluster.data / "postmaster.pid").read_text(encoding="ascii").splitlines()[0])
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-        killer = threading.Thread(
-            target=lambda: (has_objects(backups.repository, f"{layout.DATA}/"), os.kill(pid, signal.SIGKILL))
+        repository = EventfulRepository(
+            backups.repository.store, cluster.system, lambda: os.kill(pid, signal.SIGKILL)
         )
-        killer.start()
         with pytest.raises(LongboxError):
-            backups.engine.back_up("full")
-        killer.join()
+            dataclasses.replace(backups, repository=repository).engine.back_up("full")
         os.waitpid(pid, 0)  # our child: until then it counts as running
         assert wait_until(lambda: None if processes_in(cluster.data) else True, seconds=60)
         owner = cluster.data.stat().st_uid

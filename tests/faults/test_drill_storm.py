@@ -34,7 +34,7 @@ from resources.settings import PROJECT_ROOT
 from tests.backup_cluster import Backups, fast_folder, new_backups, running_cluster, ship_wal
 from tests.conftest import with_database
 from tests.faults import truth_writer
-from tests.faults.truth_writer import read_log, states_at, truth_of
+from tests.faults.truth_writer import Commit, read_log, states_at, truth_of
 
 NAME = "longbox_stormed"
 SHIP_SECONDS = 0.5
@@ -55,7 +55,7 @@ class Truth:
         with connect(NAME) as restored:
             found = truth_of(f"{restored.info.dsn} password={restored.info.password}")
         lower, upper = (at.timestamp() for at in (moment.lower, moment.upper))
-        log = read_log(self.log)
+        log = self.log_beyond(upper)
         allowed = [*states_at(log, lower), *states_at(log, upper)]
         # the end of a backup is one moment between two clock readings
         allowed += [commit.state for commit in log if lower <= commit.ended and commit.began <= upper]
@@ -64,6 +64,14 @@ class Truth:
             return Findings(1)
         self.wrong.append(f"{moment}: {found}, not one of {allowed[:3]}")
         return Findings(1, (self.wrong[-1],))
+
+    def log_beyond(self, moment: float) -> list[Commit]:
+        """The log, once the writer has noted what it committed before a moment: its line follows the commit."""
+        found = wait_until(
+            lambda: log if (log := read_log(self.log)) and log[-1].began > moment else None, seconds=60
+        )
+        assert found, f"the writer did not get beyond {moment}"
+        return found
 
 
 @dataclasses.dataclass
@@ -194,6 +202,8 @@ def storm(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Storm]:
     with running_cluster() as cluster:
         backups = new_backups(cluster, store.as_uri(), tmp_path)
         try:
+            # what is shipped by hand has no slot: a checkpoint must not remove a segment before it was seen
+            cluster.run("ALTER SYSTEM SET wal_keep_size = '1GB'", "SELECT pg_reload_conf()")
             cluster.run(f"CREATE DATABASE {NAME}")
             url = with_database(cluster.url, NAME)
             migrate(url, [])

@@ -19,7 +19,7 @@ from deploy.local.state import Secrets
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.database import OWNER_ROLE, Database
-from resources.errors import ObjectStoreError, ObjectStoreUnavailableError
+from resources.errors import DatabaseUnavailableError, ObjectStoreError, ObjectStoreUnavailableError
 from resources.settings import Settings
 from tests.daily_runs import Daily, sales, steps
 from tests.proxy import TcpProxy, proxy_for
@@ -96,6 +96,20 @@ def test_a_connection_cut_within_a_load_is_tried_again_and_the_run_succeeds(
     assert retried(result) == [RAW]
     assert proxy.cuts == 1
     assert_nothing_lost(daily)
+
+
+def test_a_session_outside_of_transactions_that_is_cut_says_that_the_server_went_away(
+    database_url: str,
+) -> None:
+    def work(database: Database) -> None:
+        with database.session() as connection:
+            connection.execute("SELECT 1")
+            proxy.cut()
+            connection.execute("SELECT 1")
+
+    with proxy_for(database_url) as proxy, Database(proxy.url(database_url)) as opened:
+        with pytest.raises(DatabaseUnavailableError, match="went away in the middle of the work"):
+            work(opened)
 
 
 def test_with_postgresql_away_for_good_the_run_fails_cleanly_and_a_later_one_completes(

@@ -1,6 +1,6 @@
 """WAL goes to every copy store as it comes; one that refuses holds nobody up, and catches up by itself."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from pipelines.backup.errors import BackupError
 from pipelines.backup.mirror import WalMirror
 from pipelines.backup.readiness import readiness
 from pipelines.backup.repository import Repository, find_system
+from pipelines.backup.sealed import recovery_lock
 from pipelines.backup.stored import StoredBackups
 from pipelines.backup.verify import verify_repository
-from pipelines.backup.wal import Covered, WalArchive
+from pipelines.backup.wal import SEGMENT_BYTES, Covered, WalArchive, segment_name
 from resources.object_store import ObjectStore
 from resources.settings import Settings
 from tests.backup_cluster import Backups, ship_wal
@@ -140,6 +141,52 @@ def test_readiness_tells_how_far_each_copy_leads_by_itself(copied: Copied):
     assert "the goal is 15 min" in state.problems()[f"copy:{copied.copy.store.url}"]
 
 
+def test_a_copy_that_is_looked_at_while_it_is_brought_is_catching_up_and_no_fault(copied: Copied):
+    backups, cluster = copied.backups, copied.backups.cluster
+    backups.engine.back_up("full")
+    ship_wal(backups)
+    copy_repository(backups.repository)
+    for _ in range(2):
+        cluster.write()
+        cluster.run("SELECT pg_switch_wal()")
+    cluster.write()
+    ship_wal(backups)
+    source, reports = backups.repository.only(backups.repository.store), []
+
+    class Watched(WalMirror):
+        """Read back at the very moment at which all objects are there and what is said of them is not."""
+
+        def _begin(self) -> None:
+            super()._begin()
+            reports.append(verify_repository(copied.copy, backups.opener, True))
+
+    Watched(source, copied.copy).bring()
+    assert reports[0].faults == () and "more is being brought" in reports[0].notes[0]
+    report = verify_repository(copied.copy, backups.opener, True)
+    assert (report.faults, report.notes) == ((), ())
+
+
+def test_a_timeline_is_brought_to_a_copy_behind_its_history(copied: Copied):
+    backups = copied.backups
+    archive, lock = WalArchive(backups.repository), recovery_lock(backups.server_keys)
+    source = backups.repository.only(backups.repository.store)
+    for timeline in (1, 2):
+        for number in (5, 6):
+            name = segment_name(timeline, number, SEGMENT_BYTES)
+            archive.put_segment(lock, timeline, name, bytes(SEGMENT_BYTES), None)
+    archive.put_history(lock, 2, b"1\t0/6000000\tbecause\n")
+    brought: list[str] = []
+
+    class Watched(WalMirror):
+        def _bring_one(self, name: str) -> None:
+            super()._bring_one(name)
+            brought.append(name)
+
+    Watched(source, copied.copy).bring()
+    assert [layout.parse_wal(name).timeline for name in brought] == [1, 1, 2, 2, 2]
+    assert brought[2] == layout.history(2)
+
+
 class Interrupted(WalMirror):
     """A mirror that is told of newer WAL at the very moment at which it has read how far WAL is."""
 
@@ -157,6 +204,41 @@ def test_what_is_told_while_a_copy_is_brought_is_brought_by_the_next_turn(copied
     mirror.bring()
     assert mirror.is_due
     assert WalArchive(copied.copy).covered() == WalArchive(source).covered()
+
+
+class Overtaken(WalMirror):
+    """A mirror that is overtaken by the receiver when it comes to the open segment."""
+
+    overtake: Callable[[str], str] | None = None
+
+    def _bring_one(self, wanted: str) -> str:
+        if self.overtake is not None and "partial" in wanted:
+            overtake, self.overtake = self.overtake, None
+            self.tell(overtake(wanted))
+        return super()._bring_one(wanted)
+
+
+def test_a_copy_is_not_said_to_cover_what_was_exchanged_while_it_was_brought(copied: Copied):
+    backups = copied.backups
+    backups.cluster.write()
+    ship_wal(backups)
+    source = backups.repository.only(backups.repository.store)
+
+    def exchange(shorter: str) -> str:
+        backups.cluster.write()
+        ship_wal(backups)
+        source.delete(shorter)
+        wal = layout.parse_wal(shorter)
+        assert wal is not None
+        return str(WalArchive(source).inventory().object_of(wal.timeline, wal.segment))
+
+    mirror = Overtaken(source, copied.copy)
+    mirror.overtake = exchange
+    mirror.bring()
+    found = WalArchive(copied.copy).inventory()
+    assert found.covered is not None and found.is_whole
+    mirror.bring()
+    assert copied.wal(copied.copy) == copied.wal(source)
 
 
 def test_damage_in_the_first_store_is_not_spread_and_what_follows_is_not_called_covered(copied: Copied):

@@ -14,15 +14,15 @@ import pytest
 from deploy.local.ports import choose
 from deploy.local.processes import wait_until
 from pipelines.backup import setup
+from pipelines.backup.beats import lineage
 from pipelines.backup.errors import (
     BackupRefusedError,
     ReceiverRunningError,
     RestoreRefusedError,
 )
-from pipelines.backup.heartbeats import lineage
 from pipelines.backup.planning import window
 from pipelines.backup.postgres import PostgresEngine
-from pipelines.backup.slot import SLOT, SlotSession
+from pipelines.backup.slot import SlotSession
 from pipelines.backup.verify import verify_wal
 from pipelines.backup.wal import WalArchive
 from pipelines.backup.watch import open_gaps
@@ -37,12 +37,14 @@ from tests.faults.wal_support import (
     PACE,
     backed_up_and_written,
     completes,
+    drop_slot,
     judged,
     moved,
     receiving,
     settings_of,
     wait_beating,
     wait_covered,
+    wait_free,
     whole,
 )
 from tests.proxy import proxy_for
@@ -194,7 +196,7 @@ def test_wal_that_nobody_has_is_named_and_bridged_when_somebody_dropped_the_slot
     cluster, settings = backups.cluster, settings_of(backups, tmp_path)
     with receiving(settings, backups):
         backed_up_and_written(backups)
-    cluster.run(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    drop_slot(cluster)
     lost = cluster.now()
     for _ in range(3):
         cluster.write()
@@ -244,6 +246,8 @@ def test_a_restored_and_promoted_server_is_followed_on_its_timeline(
     )
     with receiving(settings, backups):
         backed_up_and_written(backups)
+        # a heartbeat of this timeline in the store: those of the next one go on from it
+        assert wait_until(lambda: lineage(backups.repository)[0] or None, seconds=60)
         kept, expected = cluster.now(), cluster.truth()
         cluster.write()
         wait_covered(backups)
@@ -287,6 +291,7 @@ def test_what_an_earlier_receiver_had_on_disk_does_not_count_for_the_next(backup
     with receiving(settings, backups):
         backed_up_and_written(backups)
         wait_covered(backups)
+    wait_free(backups.cluster)
     with setup.backup_database(settings) as database, SlotSession(database) as session:
         _, slot = session.look()
     assert slot.restart_lsn and slot.confirmed_lsn is None

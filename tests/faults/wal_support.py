@@ -123,9 +123,16 @@ def completes(backups: Backups, settings: Settings) -> None:
 
 def drop_slot(cluster: Cluster) -> None:
     """Remove what another test left at the server."""
+    wait_free(cluster)
     cluster.run(
         f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
     )
+
+
+def wait_free(cluster: Cluster) -> None:
+    """Until no process of the server uses the slot: it ends some time after the receiver did."""
+    query = f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{SLOT}' AND active"
+    assert wait_until(lambda: True if cluster.value(query) == 0 else None, seconds=60)
 
 
 def received(backups: Backups) -> object:

@@ -4,25 +4,32 @@ import dataclasses
 import datetime as dt
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 import psycopg
 import pytest
 
 from assets.platform.backup import backup_definitions
+from deploy.local.ports import choose
 from pipelines.backup import expiry, layout, routine, setup
 from pipelines.backup.drill import DrillResult
 from pipelines.backup.errors import BackupRunningError
 from pipelines.backup.ledger import Ledger
+from pipelines.backup.model import RestoreRequest
 from pipelines.backup.slot import SLOT, SlotSession
 from pipelines.backup.slot_guard import give_slot_up
 from resources.database import Database
+from resources.errors import ObjectStoreUnavailableError
 from resources.notifier import Alert, Delivery
+from resources.object_store import ObjectInfo, ObjectStore
+from resources.restored_server import stop_left_over
 from resources.settings import PROJECT_ROOT, Settings
 from sensors.backup_age import backup_age_sensor
 from sensors.schedules import backup_schedules, drill_time
@@ -237,6 +244,25 @@ def test_another_backup_under_way_is_waited_for_instead_of_failing(
     assert len(asked) == 2
 
 
+def test_a_copy_store_that_is_away_fails_its_own_step_and_no_backup_is_made_twice(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, [away] = ObjectStore.list, settings.backup_copy_stores
+
+    def listed(self: ObjectStore, prefix: str) -> Iterator[ObjectInfo]:
+        if self.url == away:
+            raise ObjectStoreUnavailableError("the copy store is away")
+        return real(self, prefix)
+
+    monkeypatch.setattr(ObjectStore, "list", listed)
+    monkeypatch.setattr("assets.retries.WAIT_SECONDS", (0, 0, 0))
+    result = run(settings, "backup_full")
+    failed = [event.step_key for event in result.all_events if event.is_step_failure]
+    assert failed == ["platform__backup_copy"]
+    with Database(settings.postgres_url) as database:
+        assert len(routine.open_own(settings, database).records().sound) == 1
+
+
 def test_a_backup_by_hand_is_witnessed_and_ledgered_too(settings: Settings) -> None:
     before = acts(settings)
     for words in ([], ["expire", "--yes"]):
@@ -284,6 +310,31 @@ def test_the_age_sensor_tells_each_cause_once_until_it_is_gone(settings: Setting
     said, cursor = tick(settings, heard, cursor)
     assert said == "backups, WAL and drills are as young as they have to be"
     assert json.loads(cursor) == []
+
+
+def test_what_cannot_be_seen_and_a_key_that_is_due_are_told_once_each(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    _, cursor = tick(settings, heard, None)
+
+    def away(settings: Settings) -> None:
+        raise ObjectStoreUnavailableError("the store is away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(setup, "open_stored_source", away)
+        for _ in range(2):
+            said, cursor = tick(settings, heard, cursor)
+            assert "the store is away" in said
+    _, cursor = tick(settings, heard, cursor)
+    assert heard.causes == ["backup_age:none", "backup_age:unseen"]  # what was told before is not told again
+
+    setup.default_keys(settings, lambda _: None)
+    monkeypatch.setattr("resources.keys.ROTATE_AFTER", dt.timedelta(0))
+    said, cursor = tick(settings, heard, cursor)
+    assert "`longbox backup keys rotate`" in said
+    tick(settings, heard, cursor)
+    assert heard.causes[2:] == ["backup_age:key"]
 
 
 @pytest.fixture
@@ -342,6 +393,13 @@ def test_reading_back_by_hand_asks_the_ledger_what_has_to_be_there(settings: Set
         repository = routine.open_own(settings, database)
         routine.copy_all(settings, database)
     assert by_hand(settings, "verify").returncode == 0
+    listed = by_hand(settings, "list")
+    assert listed.returncode == 0 and "restorable: the end of each backup" in listed.stdout
+    assert re.search(rf"^{lost.backup_id}  full .* sound, verified ", listed.stdout, re.MULTILINE)
+    repository.only(repository.store).delete(lost.objects[0].name)
+    mended = by_hand(settings, "copy", "--mend")
+    assert mended.returncode == 0 and f"{settings.backup_store}: 1 of " in mended.stdout, mended
+    assert by_hand(settings, "verify").returncode == 0
     for name in (layout.record(lost.backup_id), *(stored.name for stored in lost.objects)):
         for store in repository.stores:
             repository.only(store).delete(name)
@@ -350,6 +408,34 @@ def test_reading_back_by_hand_asks_the_ledger_what_has_to_be_there(settings: Set
     away = dataclasses.replace(settings, given_postgres_url="postgresql://nobody@127.0.0.1:1/none")
     found = by_hand(away, "verify")
     assert found.returncode == 0 and "the ledger was not asked" in found.stderr
+
+
+def test_a_restore_by_hand_stands_in_the_ledger_of_the_platform_or_of_what_was_restored(
+    settings: Settings,
+) -> None:
+    query = "SELECT proof FROM longbox.ledger WHERE act = 'restore'"
+    warned: list[str] = []
+    with Database(settings.postgres_url) as database:
+        made = routine.make_backup(settings, database, "full", warn=lambda _: None).record
+    source = setup.open_stored_source(settings)
+    restored, elsewhere = settings.home / "restored", settings.home / "elsewhere"
+    request = RestoreRequest(restored, is_durable=False)
+    routine.restore_and_tell(settings, source, request, warn=warned.append)
+    told = one_value(settings.postgres_url, query)
+    assert (told["into"], told["backup_id"]) == (str(restored), made.backup_id)  # type: ignore[index]
+
+    lost = dataclasses.replace(settings, given_postgres_url="postgresql://nobody@127.0.0.1:1/none")
+    port = choose("port", None, remembered=None)
+    request = RestoreRequest(elsewhere, is_durable=False, port=port)
+    routine.restore_and_tell(lost, source, request, warn=warned.append)
+    try:
+        url = urlsplit(settings.postgres_url)
+        own = url._replace(netloc=f"{url.netloc.rpartition(':')[0]}:{port}").geturl()
+        assert one_value(own, query)["into"] == str(elsewhere)  # type: ignore[index]
+        assert one_value(own, "SELECT count(*) FROM longbox.ledger_faults()") == 0
+    finally:
+        stop_left_over(elsewhere / "data")
+    assert warned == []
 
 
 def by_hand(settings: Settings, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from pipelines.backup import layout
 from pipelines.backup.coverage import Coverage, covers
+from pipelines.backup.model import Verification
+from pipelines.backup.pgbackrest import PgBackRestEngine
 from pipelines.backup.verify import verify_backup
+from resources.pgbackrest import PgBackRest
 from tests.backup_cluster import Backups, Cluster
 from tests.conftest import with_database
 
@@ -31,7 +35,8 @@ def connection(cluster: Cluster) -> Iterator[psycopg.Connection]:
             )
         opened.execute("INSERT INTO events SELECT '2025-06-01', md5(n::text) FROM generate_series(1, 1000) n")
         opened.execute("INSERT INTO events VALUES ('2026-06-01', 'open')")
-        opened.execute("VACUUM (FREEZE) events_2025")
+        # nothing is left for autovacuum to do: what it looks at it may write to
+        opened.execute("VACUUM (FREEZE, ANALYZE) events_2025")
         yield opened
     cluster.run(f"DROP DATABASE {NAME} WITH (FORCE)")
 
@@ -115,3 +120,90 @@ def test_a_partition_that_was_rewritten_into_a_new_file_is_not_covered(
     backed_up(backups)
     connection.execute("VACUUM FULL events_2025")
     assert not asked(backups, connection).is_covered
+
+
+def test_a_backup_of_another_timeline_or_from_beyond_where_the_server_is_covers_nothing(
+    backups: Backups, connection: psycopg.Connection
+):
+    """As after a recovery to an earlier moment: what was written since is in none of the backups made before it."""
+    own = backed_up(backups)
+    repository = backups.repository
+    record, last = repository.record(own), repository.verification(own)
+    assert last is not None
+    beyond = record.start_lsn + (1 << 40)
+    later = record.ended_at + dt.timedelta(hours=1)
+    for timeline, backup_id in ((2, f"{own[:-4]}0002"), (1, f"{own[:-4]}0001")):
+        other = dataclasses.replace(
+            record,
+            backup_id=backup_id,
+            timeline=timeline,
+            start_lsn=beyond,
+            stop_lsn=beyond + 1,
+            ended_at=later,
+        )
+        repository.put_record(other)
+        repository.put(
+            layout.verification(backup_id), dataclasses.replace(last, backup_id=backup_id).to_json()
+        )
+        if timeline == 2:
+            assert asked(backups, connection).backup_id == own  # the server's own still counts
+            connection.execute("INSERT INTO events VALUES ('2025-07-01', 'later')")
+            assert "written to since backup" in asked(backups, connection).reason
+    answer = asked(backups, connection)
+    assert not answer.is_covered and "it was set back" in answer.reason
+    repository.delete(layout.record(own))
+    repository.delete(layout.record(f"{own[:-4]}0001"))
+    answer = asked(backups, connection)
+    assert not answer.is_covered and "on timeline 1, where the server is now" in answer.reason
+
+
+INFO = """#!/bin/sh
+cat <<'END'
+[{{"name": "shop", "status": {{"code": 0, "message": "ok"}},
+  "db": [{{"id": 1, "repo-key": 1, "system-id": {system}, "version": "18"}}],
+  "repo": [{{"cipher": "none", "key": 1, "status": {{"code": 0, "message": "ok"}}}}],
+  "backup": [{{"label": "20261121-010000F", "type": "full", "prior": null, "reference": null, "error": false,
+    "annotation": null, "database": {{"id": 1, "repo-key": 1}},
+    "timestamp": {{"start": 1763686800, "stop": 1763686860}},
+    "lsn": {{"start": "{lsn}", "stop": "{lsn}"}}, "info": {{"size": 1, "repository": {{"delta": 1}}}},
+    "archive": {{"start": "{segment}", "stop": "{segment}"}}}}]}}]
+END
+"""
+
+
+def test_a_backup_of_pgbackrest_covers_by_what_it_says_of_its_begin_and_what_we_read_back(
+    backups: Backups, connection: psycopg.Connection
+):
+    """pgBackRest's words are given, for Debian's cannot back this server up; the evidence is the server's."""
+    system, repository, label = backups.cluster.system, backups.repository, "20261121-010000F"
+    backups.cluster.run("CHECKPOINT")
+    row = connection.execute(
+        "SELECT pg_current_wal_insert_lsn()::text, pg_walfile_name(pg_current_wal_insert_lsn())"
+    ).fetchone()
+    assert row is not None
+    program = backups.scratch / "pgbackrest"
+
+    def engine(segment: str) -> PgBackRestEngine:
+        program.write_text(INFO.format(system=system, lsn=row[0], segment=segment), encoding="utf-8")
+        program.chmod(0o755)
+        return PgBackRestEngine(PgBackRest("shop", (str(program),)), repository)
+
+    def verified(*, is_sound: bool) -> None:
+        now = dt.datetime.now(dt.UTC)
+        repository.put(layout.verification(label), Verification(label, now, is_sound, True, 1, 1).to_json())
+
+    own = engine(row[1])
+    assert "no backup that was read back sound" in own.covers(connection, TABLE, CLOSED).reason
+    verified(is_sound=True)
+    answer = own.covers(connection, TABLE, CLOSED)
+    assert answer.is_covered and answer.backup_id == label, answer
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    assert not own.covers(connection, TABLE, CLOSED, not_before=later).is_covered
+    verified(is_sound=False)
+    assert not own.covers(connection, TABLE, CLOSED).is_covered
+    verified(is_sound=True)
+    answer = engine(f"00000002{row[1][8:]}").covers(connection, TABLE, CLOSED)
+    assert not answer.is_covered and "on timeline 1, where the server is now" in answer.reason
+    own = engine(row[1])
+    connection.execute("INSERT INTO events VALUES ('2025-07-01', 'later')")
+    assert "written to since backup" in own.covers(connection, TABLE, CLOSED).reason

@@ -13,21 +13,29 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.ports import choose
 from pipelines.backup import copies, expiry, files, layout, planning
-from pipelines.backup.errors import DamagedError, RestoreFailedError, RestoreRefusedError, WalMissingError
-from pipelines.backup.model import RestoreRequest
+from pipelines.backup.errors import (
+    BaseUnusableError,
+    DamagedError,
+    RestoreFailedError,
+    RestoreRefusedError,
+    WalMissingError,
+)
+from pipelines.backup.model import RestoreRequest, StoredObject
 from pipelines.backup.planning import plan, window
 from pipelines.backup.repository import Repository
 from pipelines.backup.restore import restore
-from pipelines.backup.sealed import Opener, recovery_lock
+from pipelines.backup.sealed import Opener, Sealer, recovery_lock, state_lock
 from pipelines.backup.verify import verify_repository
 from pipelines.backup.wal import SEGMENT_BYTES, WalArchive
 from resources.keys import RecoveryKeys, WrongKeyError, make_keys, rotate_keys
 from resources.object_store import ObjectStore
 from resources.postgres_programs import MissingProgramsError
 from resources.postgres_tools import PostgresTools
+from resources.restored_server import stop_left_over
 from resources.settings import PROJECT_ROOT
-from tests.backup_cluster import Backups, Cluster, new_backups, ship_wal, truth
+from tests.backup_cluster import Backups, Cluster, new_backups, one_value, ship_wal, truth
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -274,6 +282,47 @@ def test_an_incremental_whose_base_is_gone_is_refused_and_an_older_backup_is_tak
     assert backups.restored_truth(backup_id=first.backup_id) == expected
 
 
+def test_a_base_from_beyond_where_the_server_is_now_is_refused_so_that_a_full_backup_is_made(
+    backups: Backups,
+):
+    """As after a machine was set back to a snapshot of its disk."""
+    base = backups.engine.back_up("full")
+    assert base.manifest is not None
+    sealed = backups.repository.read_sealed(base.manifest.name)
+    content = b"".join(sealed.plain(backups.opener.key_of(sealed.header)))
+    body = re.sub(
+        rb'"End-LSN": "[0-9A-F]+/', b'"End-LSN": "7F/', content.rpartition(b'"Manifest-Checksum"')[0]
+    )
+    content = body + b'"Manifest-Checksum": "%s"}\n' % hashlib.sha256(body).hexdigest().encode()
+    sealer = Sealer(state_lock(backups.server_keys), base.manifest.name)
+    backups.repository.put(sealer.name, sealer.seal(content))
+    manifest = StoredObject(sealer.name, sealer.size_bytes, len(content), sealer.blake2b)
+    backups.repository.put_record(replace(base, manifest=manifest))
+    with pytest.raises(BaseUnusableError, match="make a full backup"):
+        backups.engine.back_up("incremental")
+
+
+def test_a_restored_server_that_is_left_running_does_not_act_for_the_origin(backups: Backups, tmp_path: Path):
+    """Its configuration names the origin's standbys, subscriptions and pid file."""
+    cluster, pid_file = backups.cluster, backups.scratch / "origin.pid"
+    settings = ("synchronous_standby_names = 'absent'", f"external_pid_file = '{pid_file}'")
+    cluster.run(*(f"ALTER SYSTEM SET {one}" for one in settings))
+    try:
+        backups.engine.back_up("full")
+    finally:
+        cluster.run("ALTER SYSTEM RESET synchronous_standby_names", "ALTER SYSTEM RESET external_pid_file")
+    port = choose("port", None, remembered=None)
+    result = backups.restore(port=port)
+    try:
+        address, _, _ = cluster.url.rpartition("@")
+        url = f"{address}@127.0.0.1:{port}/postgres"
+        assert one_value(url, "SHOW synchronous_standby_names") == ""
+        assert one_value(url, "SHOW max_logical_replication_workers") == "0"
+        assert not pid_file.exists()
+    finally:
+        stop_left_over(result.into / "data")
+
+
 def test_a_full_disk_is_told_before_anything_is_written(backups: Backups, monkeypatch: pytest.MonkeyPatch):
     record = backups.engine.back_up("full")
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, record.plain_bytes))
@@ -348,6 +397,8 @@ def test_an_empty_machine_restores_with_the_command_the_store_and_the_keys(
     ]
     done = subprocess.run(command, env=environ, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"needs [\d,]+ MB of disk, takes about \d+ s$", done.stdout, re.MULTILINE)
+    assert "restoring: " in done.stderr or "replaying: 0 of " in done.stderr
     seconds = re.search(r"databases opened, timeline 2, ([0-9.]+) s$", done.stdout, re.MULTILINE)
     assert seconds and float(seconds[1]) > 0, done.stdout
     print(f"\nfrom the command to a checked database on an empty machine: {seconds[1]} s")

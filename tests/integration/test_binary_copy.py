@@ -97,7 +97,11 @@ def test_a_label_is_the_same_in_binary_and_as_text(connection):
     )
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     st.lists(
         st.decimals(allow_nan=False, allow_infinity=False, min_value=1 - 10**9, max_value=10**9 - 1, places=6)

@@ -3,19 +3,23 @@
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from pipelines.backup import drill as stage
-from pipelines.backup import heartbeats, layout
+from pipelines.backup import layout
+from pipelines.backup.beats import lineage, read_hour, to_json
 from pipelines.backup.drill import Drill, DrillFailedError, Findings, Moment
-from pipelines.backup.heartbeats import Heart, HeartbeatJudge, HeartbeatsDivergeError, lineage, read_hour
+from pipelines.backup.heartbeats import Heart, HeartbeatJudge, HeartbeatsDivergeError
 from pipelines.backup.ledger import Ledger
+from pipelines.backup.repository import Repository
 from pipelines.backup.truth import record_truth
 from pipelines.migration import migrate, migrate_down
 from resources.database import Database
 from resources.errors import ObjectStoreUnavailableError
+from resources.object_store import ObjectStore
 from tests.backup_cluster import Backups, Cluster, migrated_database, one_value, ship_wal
 from tests.integration.migration_support import new_database
 
@@ -92,9 +96,9 @@ def test_a_heartbeat_that_the_store_lost_is_named(backups: Backups, platform_url
     heart = Heart(database, backups.repository)
     for _ in range(3):
         heart.beat()
-    [name] = backups.repository.all_names(layout.HEARTBEATS)
-    kept = [one for one in read_hour(backups.repository, name) if one.beat != 2]
-    backups.repository.put(name, heartbeats._to_json(kept))
+    for name in backups.repository.all_names(layout.HEARTBEATS):  # two where an hour ends between them
+        kept = [one for one in read_hour(backups.repository, name) if one.beat != 2]
+        backups.repository.put(name, to_json(kept))
     assert any("heartbeat 2 is missing in the store" in fault for fault in judged(backups, platform_url)[1])
 
 
@@ -115,6 +119,25 @@ def test_heartbeats_that_a_dead_store_did_not_take_reach_it_later(
     Heart(database, backups.repository).beat()  # also by another process
     assert [one.beat for one in lineage(backups.repository)[0]] == [1, 2, 3, 4]
     assert judged(backups, platform_url) == (4, ())
+
+
+def test_a_copy_store_that_is_away_holds_no_heartbeat_up(
+    backups: Backups, platform_url: str, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "copy").mkdir()
+    copy = ObjectStore.from_url((tmp_path / "copy").as_uri())
+    both = Repository(backups.repository.store, backups.cluster.system, (copy,))
+
+    def away(*_: object) -> None:
+        raise ObjectStoreUnavailableError("the copy store is away")
+
+    for call in ("head", "fetch", "list"):
+        monkeypatch.setattr(copy, call, away)
+    heart = Heart(database, both)
+    for _ in range(2):
+        heart.beat()
+    assert [one.beat for one in lineage(backups.repository)[0]] == [1, 2]
+    assert judged(backups, platform_url) == (2, ())
 
 
 def test_a_database_that_lost_its_newest_heartbeats_cannot_rewrite_what_the_store_knows(

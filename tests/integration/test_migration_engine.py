@@ -5,11 +5,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from deploy.local.processes import wait_until
 from pipelines.migration import engine, migrate, migrate_down, plan, status
 from pipelines.migration.errors import (
     DownRefusedError,
@@ -234,6 +236,22 @@ def test_first_migrations_of_two_databases_do_not_trip_over_the_shared_roles(
             thread.join()
         assert failures == []
         assert value(one, TABLES) == value(two, TABLES) == 1
+
+
+def test_a_right_that_another_database_gives_the_shared_role_at_the_same_moment_is_taken_as_given(
+    postgres_admin_url: str, url: str, shop: Shop
+) -> None:
+    shop.add(1, GOODS)
+    shop.migrate(url)  # the roles are there
+    execute(url, "ALTER ROLE longbox_backup NOREPLICATION")
+    waits = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
+    with psycopg.connect(postgres_admin_url) as other, ThreadPoolExecutor(1) as beside:
+        other.execute("ALTER ROLE longbox_backup REPLICATION")
+        migrated = beside.submit(shop.migrate, url)
+        assert wait_until(lambda: execute(url, waits, other.info.backend_pid) or None, seconds=60)
+        other.commit()
+        assert migrated.result(timeout=60).applied == ()
+    assert value(url, "SELECT rolreplication FROM pg_roles WHERE rolname = 'longbox_backup'") is True
 
 
 def test_a_table_that_stays_locked_stops_the_migration_without_holding_up_others(

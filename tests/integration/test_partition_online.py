@@ -1,7 +1,6 @@
 """A plain table becomes a partitioned one under writers: no row is lost or doubled, and there is a way back."""
 
 import concurrent.futures
-import datetime
 
 import psycopg
 import pytest
@@ -24,10 +23,7 @@ WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND relation::regcl
 
 
 def orders(url: str, **options: object) -> Repartition:
-    clock = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
-    return Repartition(
-        url, "shop", "orders", clock=lambda: clock, batch_rows=300, sleep=lambda _: None, **options
-    )
+    return Repartition(url, "shop", "orders", batch_rows=300, sleep=lambda _: None, **options)
 
 
 def build(url: str, **options: object) -> Repartition:
@@ -151,6 +147,18 @@ def test_writes_that_triggers_are_silenced_for_are_carried_over_too(database_url
                           "UPDATE shop.orders SET note = 'silent' WHERE id < 100;"
                           "UPDATE shop.shadow SET note = 'silent' WHERE id < 100")  # fmt: skip
     work.switch()
+    assert difference(database_url) == 0
+
+
+def test_a_row_of_a_month_that_nobody_foresaw_gets_its_partition_before_the_switch(database_url: str) -> None:
+    open_shop(database_url)
+    work = build(database_url)
+    execute(database_url, """
+        INSERT INTO shop.orders (user_id, placed_at, total) VALUES (1, '2031-05-05 00:00+00', 1);
+        INSERT INTO shop.shadow SELECT id, placed_at, total, note FROM shop.orders WHERE placed_at > '2031-01-01';
+        """)  # fmt: skip
+    work.switch()
+    assert value(database_url, "SELECT count(*) FROM shop.orders_y2031m05") == 1
     assert difference(database_url) == 0
 
 

@@ -91,7 +91,7 @@ def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInsta
         list(execute_concurrency_slots_iteration(SimpleNamespace(instance=instance), _Silent()))
         return waits is not None
 
-    # the run on the main thread: on another one Dagster's capture of its output was seen not to end
+    # the run on the main thread: on another one Dagster cannot hear signals
     with ThreadPoolExecutor(1) as threads:
         freed = threads.submit(free_when_waited_for)
         assert job.execute_in_process(instance=instance).success

@@ -1,5 +1,6 @@
 """The local stack's life: started, held, stopped, killed, found again; never an orphan, never a row lost."""
 
+import itertools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 import redis
 
 from deploy.local import leftovers, privileges
+from deploy.local import supervisor as keeper
 from deploy.local.checkup import check_stack
 from deploy.local.processes import ProcessId, wait_until
 from deploy.local.report import collect
@@ -116,6 +119,41 @@ def test_a_signal_stops_everything_in_order(home: Path, number: signal.Signals) 
     assert code == 0, said
     assert said.rstrip().endswith("stopped")
     assert "database system is shut down" in postgres_log(home)
+    assert_nothing_is_left(home)
+
+
+class Cleared:
+    """Gets a request to stop while it is cleared away: Python tells what is raised there, and drops it."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(TERM)
+
+
+def test_a_request_to_stop_that_came_while_an_object_was_cleared_away_is_not_lost(
+    home: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {
+        "LONGBOX_POSTGRES_URL": stack.settings.postgres_url,
+        "LONGBOX_DAGSTER_POSTGRES_URL": stack.settings.dagster_postgres_url,
+        "LONGBOX_REDIS_URL": stack.settings.redis_url,
+    }
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda told: dropped.append(told.exc_type))
+    monkeypatch.setattr(keeper, "_WATCH_SECONDS", 0.0)
+    own = Stack(home, dagster=False, environ=urls)
+    said: list[str] = []
+    turns = itertools.count()
+
+    def watch() -> None:
+        assert next(turns) < 100, "the request was lost"
+
+    def ready() -> None:
+        Cleared()
+
+    monkeypatch.setattr(own, "raise_if_crashed", watch)
+    keeper.run_in_foreground(own, said.append, ready)
+    assert dropped == [keeper.StopRequested]
+    assert said == ["stopping (SIGTERM)", "stopped"]
     assert_nothing_is_left(home)
 
 

@@ -42,6 +42,17 @@ def test_every_flipped_bit_and_every_cut_is_found_with_and_without_the_key(keys)
                 SealedObject(NAME, data)
 
 
+def test_the_store_holds_no_plaintext_and_the_server_no_key_that_opens_it(keys):
+    server, _ = keys
+    word = b"4111111111111111"  # once, so that it would stand in the compressed frame as it is
+    whole = Sealer(recovery_lock(server), NAME).seal(word)
+    assert word not in whole
+    with pytest.raises(WrongKeyError, match="recovery keys are not at hand"):
+        Opener(server=server).key_of(SealedObject(NAME, whole).header)
+    with pytest.raises(WrongKeyError):
+        server.unwrap_state(SealedObject(NAME, whole).header.wrapped, "forged")
+
+
 def test_an_object_under_another_name_is_refused(keys):
     server, recovery = keys
     whole = Sealer(recovery_lock(server), NAME).seal(b"x")

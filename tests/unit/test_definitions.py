@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.pools import UPKEEP
 from definitions import build_definitions
 from pipelines.catalog.loader import load_catalog, system_folders
 from resources.errors import UserError
@@ -113,6 +114,22 @@ def test_jobs_sensors_and_schedules_have_the_names_that_the_outside_relies_on() 
     }  # fmt: skip
     assert times["disaster_drill_schedule"] == ["30 22 1 * *"]  # monthly
     assert times["failover_drill_schedule"] == ["30 22 15 1,4,7,10 *"]  # quarterly
+
+
+def test_heavy_steps_of_backups_never_meet() -> None:
+    definitions = build_definitions()
+    light = {"within_rpo", "within_rto", "no_gaps", "slot_alive"}
+    for name in (
+        "backup_full",
+        "backup_incremental",
+        "backup_verification",
+        "restore_drill",
+        "disaster_drill",
+    ):
+        pools = {node.name: node.definition.pools for node in definitions.resolve_job_def(name).nodes}
+        assert pools
+        for step, held in pools.items():
+            assert held == {UPKEEP} or any(step.endswith(one) for one in light), step
 
 
 def test_what_runs_by_itself_waits_to_be_started_but_for_the_alert_on_failures() -> None:

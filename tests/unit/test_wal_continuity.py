@@ -1,13 +1,14 @@
 """What must be there of WAL: from where it is kept, without gaps, over switches of timelines, up to what is covered."""
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from pipelines.backup import layout
-from pipelines.backup.continuity import missing_wal
+from pipelines.backup.continuity import LONGEST_CATCHING_UP, Lag, lag_of_covered, missing_wal
 from pipelines.backup.repository import Repository
 from pipelines.backup.sealed import Lock, Opener, recovery_lock
 from pipelines.backup.wal import Covered, WalArchive, segment_name
@@ -52,9 +53,13 @@ class Wal:
         self.lose(name)
         return name
 
-    def missing(self) -> list[str]:
-        """Names of what is missing."""
-        return [name for name, _ in missing_wal(self.archive, self.archive.inventory(), self.opener)]
+    def missing(self, after: dt.timedelta = dt.timedelta(0)) -> list[str]:
+        """Names of what is missing, or would be if nothing more came for a while."""
+        now = dt.datetime.now(dt.UTC) + after
+        return [name for name, _ in missing_wal(self.archive, self.archive.inventory(), self.opener, now)]
+
+    def lag(self) -> Lag | None:
+        return lag_of_covered(self.archive, self.archive.inventory())
 
 
 @pytest.fixture
@@ -77,11 +82,37 @@ def test_without_the_objects_that_say_what_must_be_there_these_are_named(wal: Wa
     assert wal.missing() == [name]
 
 
-def test_what_is_covered_and_older_than_the_wal_is_stale(wal: Wal):
+def test_what_is_covered_follows_wal_that_is_being_brought_and_is_stale_when_it_does_not(wal: Wal):
     wal.put(1, [6], minute=5)
-    assert wal.missing() == [layout.COVERED]
+    lag = wal.lag()
+    assert wal.missing() == [] and lag is not None
+    assert (lag.covered, lag.held) == (NOW, NOW + dt.timedelta(minutes=5))
+    assert "more is being brought" in str(lag)
+    assert wal.missing(LONGEST_CATCHING_UP) == [layout.COVERED]
     wal.cover(1, 7 * SIZE, minute=5)
+    assert wal.missing(LONGEST_CATCHING_UP) == [] and wal.lag() is None
+
+
+def test_what_is_covered_is_stale_at_once_when_it_was_exchanged_for_what_it_was(wal: Wal):
+    former = wal.archive.repository.read(layout.COVERED, lambda data: None)
+    wal.put(1, [6], minute=5)
+    wal.cover(1, 7 * SIZE, minute=5)
+    wal.archive.repository.put(layout.COVERED, former)
+    assert wal.missing() == [layout.COVERED]
+
+
+def test_an_open_segment_that_is_exchanged_all_the_time_does_not_make_up_for_what_is_covered(wal: Wal):
+    name = segment_name(1, 6, SIZE)
+    [said_at] = [one.modified_at for one in wal.archive.repository.names(layout.COVERED.rpartition("/")[0])
+                 if one.path == layout.COVERED]  # fmt: skip
+    partial = wal.archive.put_partial(wal.lock, 1, name, bytes(100), 100, NOW + dt.timedelta(minutes=5))
+    later = said_at + LONGEST_CATCHING_UP
+    path = Path(wal.archive.repository.store.url.removeprefix("file://")) / wal.archive.repository.path(
+        partial
+    )
+    os.utime(path, (later.timestamp(), later.timestamp()))
     assert wal.missing() == []
+    assert wal.missing(LONGEST_CATCHING_UP) == [layout.COVERED]
 
 
 def test_a_part_of_a_segment_before_others_is_a_gap(wal: Wal):

@@ -25,6 +25,10 @@ SELECT at, pg_current_wal_insert_lsn()::text,
        ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer
 FROM clock;
 
+-- name: wait_until
+-- Until the clock is past %(at)s, at most two seconds: a moment further ahead is another clock's.
+SELECT pg_sleep_until(least(%(at)s::timestamptz, clock_timestamp() + interval '2 seconds'));
+
 -- name: current_timeline
 -- The timeline that WAL is written to now: pg_control knows a new one only after the checkpoint that follows promotion.
 SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::integer;
