@@ -268,7 +268,8 @@ class DagsterClient:
 
         Of a run that could not begin, as with a fault in a system.yaml, why not, under "run".
         """
-        steps, engine = {}, {}
+        steps: dict[str, str] = {}
+        engine: dict[str, str] = {}
         for event in self._errors(run_id):
             told = (event["error"]["causes"] or [event["error"]])[0]
             found = steps if "stepKey" in event else engine

@@ -10,6 +10,12 @@ from tests.catalog_files import SHOP, faults
 @pytest.mark.parametrize(
     ("old", "new", "message", "remedy"),
     [
+        (
+            "{sales: count, mid: median( price )}",
+            "{}",
+            "aggregates.by_hour.measures: {} is empty",
+            "name at least one, or take the key out where it may be left out",
+        ),
         ("\ncache:", "\ncahce:", "cahce: unknown key 'cahce'", "did you mean 'cache'?"),
         (
             "price: numeric(10,2)",
