@@ -38,8 +38,10 @@ _SEALED_SECONDS = datetime.timedelta(seconds=120)  # two parts of 32 MiB at once
 _CHUNK_BYTES = 1 << 20
 _S3_REASON = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
 _REMEDIES = {
-    "NoSuchBucket": "; make the bucket, or correct the URL",
-    "KeyTooLongError": "; give it a shorter name",
+    "NoSuchBucket: ": "; make the bucket, or correct the URL",
+    "KeyTooLongError: ": "; give it a shorter name",
+    "No space left on device (os error 28)": "; make room there, then try again",
+    "Read-only file system (os error 30)": "; mount it for writing, or name another store",
 }
 _NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
@@ -246,7 +248,7 @@ class ObjectStore:
             return ObjectForbiddenError(f"{message}; give Longbox's user the right to it")
         is_passing = isinstance(error, GenericError)
         remedy = "; try again, and check that the store can be reached" if is_passing else ""
-        remedy = next((said for code, said in _REMEDIES.items() if f"{code}: " in message), remedy)
+        remedy = next((said for code, said in _REMEDIES.items() if code in message), remedy)
         return (ObjectStoreUnavailableError if is_passing else ObjectStoreError)(message + remedy)
 
 

@@ -21,6 +21,8 @@ from pipelines.migration.lock import LOCK_KEY
 from pipelines.monitoring import diagnosis
 from pipelines.monitoring.diagnosis import Finding, Space
 from resources import probes
+from resources.errors import ObjectStoreUnavailableError
+from resources.object_store import ObjectStore
 from resources.probes import Clock
 from tests.integration.migration_support import Shop, with_user
 from tests.integration.stack_support import supervised
@@ -207,6 +209,13 @@ def test_a_full_disk_is_named_and_a_store_on_it_that_takes_nothing(
     found = wrong(environ | {"LONGBOX_OBJECT_STORE": tiny_disk.as_uri()})
     assert "the disk is full" in only(found, "disk of the object store").message
     assert only(found, "object store").state == "problem"
+    with pytest.raises(
+        ObjectStoreUnavailableError, match=r"No space left on device .*; make room there, then try again"
+    ):
+        ObjectStore.from_url(tiny_disk.as_uri()).put("a", bytes(1 << 20))
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    with pytest.raises(ObjectStoreUnavailableError, match=r"Read-only file system .*; mount it for writing"):
+        ObjectStore.from_url(tiny_disk.as_uri()).put("a", b"a")
 
 
 @pytest.mark.parametrize(
