@@ -178,9 +178,9 @@ def test_a_timeline_is_brought_to_a_copy_behind_its_history(copied: Copied):
     brought: list[str] = []
 
     class Watched(WalMirror):
-        def _bring_one(self, name: str) -> None:
-            super()._bring_one(name)
-            brought.append(name)
+        def _bring_one(self, wanted: str) -> str:
+            brought.append(super()._bring_one(wanted))
+            return brought[-1]
 
     Watched(source, copied.copy).bring()
     assert [layout.parse_wal(name).timeline for name in brought] == [1, 1, 2, 2, 2]
