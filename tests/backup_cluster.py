@@ -181,7 +181,8 @@ def ship_wal(backups: Backups) -> dt.datetime:
     cluster, archive = backups.cluster, WalArchive(backups.repository)
     at, lock, have = cluster.now(), recovery_lock(backups.server_keys), archive.inventory()
     lsn = end_of_records(parse_lsn(str(cluster.value("SELECT pg_current_wal_insert_lsn()::text"))))
-    cluster.value("SELECT pg_current_xact_id()::text")  # its commit waits until all before it is on disk
+    # its commit waits until all before it is on disk, which that of a transaction without records would not
+    cluster.value("SELECT pg_logical_emit_message(true, 'longbox', '')::text")
     current = segment_name(1, lsn // archive.segment_bytes, archive.segment_bytes)
     for path in sorted(cluster.data.glob("pg_wal/" + "[0-9A-F]" * 24)):
         if path.name < current and (1, path.name) not in have.segments:
