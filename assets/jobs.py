@@ -14,11 +14,11 @@ import dagster as dg
 from assets.freshness import check_key
 from assets.partitions import landing_calendar
 from assets.platform.verdict import verdict_asset
+from pipelines.catalog.job_names import DAILY_PIPELINE, verdict_of
 from pipelines.catalog.model import Catalog, System
 from pipelines.monitoring.freshness import watched_tables
 
 PLATFORM_STARTS_ON = dt.date(2024, 1, 1)
-DAILY_PIPELINE = "daily_pipeline"
 CACHE_KEY = dg.AssetKey(["platform", "cache"])
 
 
@@ -56,7 +56,7 @@ def _daily_pipeline(
         {key for asset in executable if asset.partitions_def == calendar for key in asset.keys},
         key=dg.AssetKey.to_user_string,
     )
-    verdict = verdict_asset(name.replace(DAILY_PIPELINE, "landing_verdict"), watched, calendar)
+    verdict = verdict_asset(verdict_of(name), watched, calendar)
     keys = {key for asset in executable for key in asset.keys}
     selection = dg.AssetSelection.assets(*keys).upstream() | dg.AssetSelection.assets(verdict.key)
     selection -= dg.AssetSelection.checks(*_checks_of_now(systems))  # they do not speak of a run's partitions

@@ -36,10 +36,10 @@ def written_lineage(system: str, columns: Mapping[str, str]) -> dg.TableColumnLi
 
 def landed_columns(feed: Feed) -> dg.TableSchema:
     """The columns that a feed's files are known to have, under the names that land."""
-    landed = {column: name for name, column in reversed(feed.columns.items())}  # the first of several
+    landed = feed.landed_names
     names = [column for column in _known_columns(feed) if column not in feed.derive]
     return dg.TableSchema(
-        columns=[dg.TableColumn(landed.get(column, column), type="text") for column in names]
+        columns=[dg.TableColumn(landed.get(column, [column])[0], type="text") for column in names]
     )
 
 
@@ -48,11 +48,11 @@ def landing_lineage(system: System, feeds: Sequence[Feed]) -> dg.TableColumnLine
     sources: dict[str, list[Source]] = {}
     for feed in feeds:
         key = dg.AssetKey(["landing", system.name, feed.name])
-        landed = {column: name for name, column in reversed(feed.columns.items())}  # the first of several
+        landed = feed.landed_names
         derived = {column: str(call.column) for column, call in feed.derivations.items()}
         for column in _known_columns(feed):
             origin = derived.get(column, column)
-            sources.setdefault(column, []).append((key, landed.get(origin, origin)))
+            sources.setdefault(column, []).append((key, landed.get(origin, [origin])[0]))
     return column_lineage(sources)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cli.run_progress import Progress
+from pipelines.catalog.job_names import DAILY_PIPELINE
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pipelines.catalog.model import System
 
 STAGES = ("comics/pricing_data_raw", "comics/pricing_data_normalized", "comics/pricing_data_aggregated")
-JOB, WARM_JOB = "daily_pipeline", "cache_warm"
+WARM_JOB = "cache_warm"
 BACKUP_JOBS = ("backup_incremental", "restore_drill")
 ROWS, OTHER_ROWS = 20_000, 3_000  # of comics, of each other system
 DAYS, LAST_DAY, SEED = 30, dt.date(2026, 10, 30), 1  # the bundled exchange rates end on that day
@@ -99,8 +100,8 @@ def show(ui: str, home: Path, check: Callable[[], None]) -> None:
             run_id = client.launch(WARM_JOB)
         else:
             span = (days[0].isoformat(), days[-1].isoformat())
-            typer.echo(f"{JOB} over {len(days)} landing days, {span[0]} to {span[1]}, as one run:")
-            run_id = client.launch(JOB, partition_range=span)
+            typer.echo(f"{DAILY_PIPELINE} over {len(days)} landing days, {span[0]} to {span[1]}, as one run:")
+            run_id = client.launch(DAILY_PIPELINE, partition_range=span)
         typer.echo(f"  {ui}/runs/{run_id}")
         run = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=Progress(check))
         _print_counts(current, client, days)

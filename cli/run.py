@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.run_progress import Progress
+from pipelines.catalog.job_names import is_daily, verdict_of
 from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:
     from cli.dagster_client import DagsterClient
 
 RUN_SECONDS = 86_400.0
-DAILY_PIPELINE = "daily_pipeline"
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def _check(client: "DagsterClient", job: str, first: dt.date | None, last: dt.da
     if job not in known:
         near = get_close_matches(job, known, n=1)
         remedy = f"did you mean {near[0]}? " if near else ""
-        if job.startswith(DAILY_PIPELINE):
+        if is_daily(job):
             remedy += "Dagster knows a system added since it began after `longbox down` and `longbox up`. "
         raise UserError(f"there is no job {job!r}; {remedy}There are: {', '.join(known)}")
     days = client.partitions(job)
@@ -80,10 +80,11 @@ def _check(client: "DagsterClient", job: str, first: dt.date | None, last: dt.da
 
 def _put_aside(client: "DagsterClient", job: str, run_id: str) -> list[str]:
     """What the verdict at the end of a daily run tells of rows that did not load."""
-    if not job.startswith(DAILY_PIPELINE):
+    if not is_daily(job):
         return []
-    verdict = f"platform/{job.replace(DAILY_PIPELINE, 'landing_verdict')}"
-    return str(client.latest_metadata(verdict, run_id=run_id).get("put_aside", "")).splitlines()
+    return str(
+        client.latest_metadata(f"platform/{verdict_of(job)}", run_id=run_id).get("put_aside", "")
+    ).splitlines()
 
 
 def _day(option: str, text: str | None) -> dt.date | None:

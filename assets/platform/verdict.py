@@ -28,7 +28,7 @@ def verdict_asset(
         group_name="platform",
         owners=OWNERS,
         kinds={"postgresql"},
-        description="Fails when a landing day failed, or holds a file quarantined whole; names days and reason.",
+        description="Fails when a landing day failed, or holds a file quarantined whole; names the days and why.",
     )
     @retry_passing_faults
     def verdict(

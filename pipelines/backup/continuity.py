@@ -53,12 +53,12 @@ class Lag:
 
 
 def missing_wal(
-    archive: WalArchive, inventory: Inventory, opener: Opener, now: dt.datetime
+    archive: WalArchive, inventory: Inventory, opener: Opener, lag: Lag | None, now: dt.datetime
 ) -> Iterator[tuple[str, str]]:
     """Names of what is missing or stale, each with the reason. `inventory` is to be older than this call.
 
     With the recovery keys, the ends of timelines are compared with the histories of those that branched off. WAL that
-    is being brought (`lag_of_covered`) is no fault.
+    is being brought (`lag`, of `lag_of_covered`) is no fault.
     """
     if not inventory.segments and not inventory.partials:
         return
@@ -73,7 +73,7 @@ def missing_wal(
             yield layout.history(timeline), "it is missing: nobody knows where this timeline branched off"
     if opener.has("recovery"):
         yield from _before_branches(archive, inventory, opener)
-    yield from _after_the_last(archive, inventory, now)
+    yield from _after_the_last(archive, inventory, lag, now)
 
 
 def lag_of_covered(archive: WalArchive, inventory: Inventory) -> Lag | None:
@@ -154,7 +154,9 @@ def _before_branches(archive: WalArchive, inventory: Inventory, opener: Opener) 
                 )
 
 
-def _after_the_last(archive: WalArchive, inventory: Inventory, now: dt.datetime) -> Iterator[tuple[str, str]]:
+def _after_the_last(
+    archive: WalArchive, inventory: Inventory, lag: Lag | None, now: dt.datetime
+) -> Iterator[tuple[str, str]]:
     size = inventory.segment_bytes
     try:
         archive.repository.read(layout.COVERED, parse_covered)
@@ -177,7 +179,6 @@ def _after_the_last(archive: WalArchive, inventory: Inventory, now: dt.datetime)
             f"but it ends at {format_lsn(inventory.end(before.timeline))}",
         )
         return
-    lag = lag_of_covered(archive, inventory)
     if lag is not None and not lag.is_catching_up(now):
         since = f", and has been coming since {lag.coming_since}" if lag.coming_since else ""
         yield (

@@ -33,10 +33,7 @@ class Ledger:
 
     def write(self, act: str, policy: str, proof: Mapping[str, Any], affected: int | None = None) -> None:
         """Add an entry. Raises `DatabaseUnavailableError`, `OutcomeUnknownError`."""
-        entry = _entry(act, self.relation, policy, proof) | {
-            "affected_rows": affected,
-            "run_id": self._run_id,
-        }
+        entry = _entry(act, self.relation, policy, proof, affected, self._run_id)
         with self._database.connection() as connection:
             connection.execute(_SQL["ledger_entry"], entry)
 
@@ -63,14 +60,21 @@ def write_everywhere(
     return told
 
 
-def _entry(act: str, relation: str, policy: str, proof: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(
+    act: str,
+    relation: str,
+    policy: str,
+    proof: Mapping[str, Any],
+    affected: int | None = None,
+    run_id: str | None = None,
+) -> dict[str, Any]:
     return {
         "act": act,
         "relation": relation,
         "policy": policy,
-        "affected_rows": None,
+        "affected_rows": affected,
         "proof": Jsonb(dict(proof)),
-        "run_id": None,
+        "run_id": run_id,
     }
 
 

@@ -177,9 +177,8 @@ def verify_wal(
 
     with ThreadPoolExecutor(_READERS) as pool:
         faults = [fault for fault in pool.map(look, names) if fault is not None]
-    now = clock()
-    faults += [Fault(*missing) for missing in missing_wal(archive, inventory, opener, now)]
-    lag = lag_of_covered(archive, inventory)
+    now, lag = clock(), lag_of_covered(archive, inventory)
+    faults += [Fault(*missing) for missing in missing_wal(archive, inventory, opener, lag, now)]
     notes = (str(lag),) if lag is not None and lag.is_catching_up(now) else ()
     return WalFound(faults, len(names), sum(sizes.get(name, 0) for name in names), notes)
 

@@ -8,7 +8,7 @@ database in `check`. A new key is a field here, with a description: that text is
 import datetime
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -123,6 +123,14 @@ class Feed(_Declared):
     def prefix(self) -> str:
         """Where its files land in the object store, with a closing slash."""
         return f"landing/{self.key_name}/"
+
+    @property
+    def landed_names(self) -> Mapping[str, Sequence[str]]:
+        """`columns` the other way round: the landed names of each mapped table column, in their order."""
+        found: dict[str, list[str]] = {}
+        for landed, column in self.columns.items():
+            found.setdefault(column, []).append(landed)
+        return found
 
     @property
     def derivations(self) -> Mapping[str, "Call"]:

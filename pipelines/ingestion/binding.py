@@ -35,7 +35,7 @@ from pipelines.ingestion.columns import (
 )  # fmt: skip
 from pipelines.ingestion.csv_records import Record
 from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
-from pipelines.ingestion.names import names_by_column, same_name
+from pipelines.ingestion.names import same_name
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import Converter, Value, converter
 from resources.errors import LongboxError
@@ -258,7 +258,7 @@ def bind(
             position[column] = index
     required = set(only) or needed_columns(feed, table, shape)
     if missing := sorted(required - position.keys()):
-        landed_names = names_by_column(feed)
+        landed_names = feed.landed_names
         wanted = ", ".join(" or ".join(landed_names.get(column, [column])) for column in missing)
         raise UnreadableFileError(
             "missing_column",

@@ -25,17 +25,9 @@ def strange_names(feed: Feed, shape: TableShape, header: Sequence[str]) -> list[
     return [name for name in header if name.casefold() not in known and plain_name(name) not in known]
 
 
-def names_by_column(feed: Feed) -> dict[str, list[str]]:
-    """The landed names of each mapped column, in the order of the feed."""
-    found: dict[str, list[str]] = {}
-    for landed, column in feed.columns.items():
-        found.setdefault(column, []).append(landed)
-    return found
-
-
 def other_names(feed: Feed) -> dict[str, str]:
     """Each further landed name of a column, with the first."""
-    return {other: first for first, *others in names_by_column(feed).values() for other in others}
+    return {other: first for first, *others in feed.landed_names.values() for other in others}
 
 
 def same_name(landed: str, own: Mapping[str, object], mapped: Mapping[str, str]) -> str | None:

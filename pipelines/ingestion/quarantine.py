@@ -21,7 +21,7 @@ from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
-from pipelines.ingestion.names import known_names, names_by_column, other_names
+from pipelines.ingestion.names import known_names, other_names
 from pipelines.ingestion.periods import Target
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
@@ -250,7 +250,7 @@ def _by_header(
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
     others = other_names(feed)
-    landed_names = {column: names[0] for column, names in names_by_column(feed).items()}
+    landed_names = {column: names[0] for column, names in feed.landed_names.items()}
     names = list(header["names"])
     wanted = [name for name in wanted if name not in others]
     if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since

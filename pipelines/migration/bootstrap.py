@@ -163,9 +163,8 @@ def _let_backups_replicate(connection: AnyConnection, report: Callable[[str], No
         report(
             f"{BACKUP} may not replicate; for backups let an administrator run: ALTER ROLE {BACKUP} REPLICATION"
         )
-    except (
-        psycopg.errors.InternalError
-    ):  # "tuple concurrently updated": another database's migration gives it
+    except psycopg.errors.InternalError:
+        # "tuple concurrently updated": another database's migration gives it
         if not _one(connection, "backup_may_replicate"):
             raise
 

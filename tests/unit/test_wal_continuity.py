@@ -56,7 +56,8 @@ class Wal:
     def missing(self, after: dt.timedelta = dt.timedelta(0)) -> list[str]:
         """Names of what is missing, or would be if nothing more came for a while."""
         now = dt.datetime.now(dt.UTC) + after
-        return [name for name, _ in missing_wal(self.archive, self.archive.inventory(), self.opener, now)]
+        found = missing_wal(self.archive, self.archive.inventory(), self.opener, self.lag(), now)
+        return [name for name, _ in found]
 
     def lag(self) -> Lag | None:
         return lag_of_covered(self.archive, self.archive.inventory())
