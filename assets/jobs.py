@@ -5,7 +5,6 @@ any other landing calendar has a job of its own, `daily_pipeline_<system>`, so t
 partitions of another. https://docs.dagster.io/guides/build/jobs/asset-jobs
 """
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,11 +13,10 @@ import dagster as dg
 from assets.freshness import check_key
 from assets.partitions import landing_calendar
 from assets.platform.verdict import verdict_asset
-from pipelines.catalog.job_names import DAILY_PIPELINE, verdict_of
+from pipelines.catalog.job_names import daily_pipeline_of, verdict_of
 from pipelines.catalog.model import Catalog, System
 from pipelines.monitoring.freshness import watched_tables
 
-PLATFORM_STARTS_ON = dt.date(2024, 1, 1)
 CACHE_KEY = dg.AssetKey(["platform", "cache"])
 
 
@@ -37,12 +35,8 @@ def daily_pipelines(catalog: Catalog, parts: Mapping[str, dg.Definitions]) -> li
     """The daily jobs over the assets of `parts` (system name -> its definitions)."""
     groups: dict[str, list[System]] = {}
     for system in catalog.systems.values():
-        calendar = landing_calendar(system)
-        if calendar is not None:
-            is_shared = calendar.start.date() == PLATFORM_STARTS_ON
-            groups.setdefault(DAILY_PIPELINE if is_shared else f"{DAILY_PIPELINE}_{system.name}", []).append(
-                system
-            )
+        if system.feeds:
+            groups.setdefault(daily_pipeline_of(system), []).append(system)
     return [_daily_pipeline(name, systems, parts) for name, systems in sorted(groups.items())]
 
 

@@ -106,7 +106,9 @@ def ingest_asset(system: System, table: str, calendar: Calendar) -> dg.AssetsDef
         from pipelines.ingestion import Loader, load_days
 
         for feed in feeds:
-            loader = Loader(database, owner_database, store, system, feed, context.run.run_id)
+            loader = Loader(
+                database, owner_database, store, system, feed, context.run.run_id, tell=context.log.info
+            )
             report_days(context, load_days(loader, landing_days(context)), INGESTED)
         add_live_columns(context, database, (system.name, table))
 

@@ -31,15 +31,19 @@ def land(
 ) -> None:
     """Copy files into the landing zone. They are loaded by the next run of their landing day."""
     from cli.session import session
+    from pipelines.catalog.job_names import daily_pipeline_of
     from pipelines.ingestion import land_file
 
     day = _landing_day(date)
     with session() as current:
-        _, found = current.feed(feed)
+        system, found = current.feed(feed)
         for path in files:
             target = land_file(current.store, found, path, day, replace=replace)
             typer.echo(f"landed {target} ({path.stat().st_size:,} bytes)")
-    typer.echo(f"{feed} {day}: loaded by the landing sensor, or by materialising that day in the UI")
+    typer.echo(
+        f"{feed} {day}: loaded by the landing sensor, or by materialising that day in the UI or with "
+        f"`longbox run {daily_pipeline_of(system)} --date {day}`"
+    )
 
 
 def _landing_day(text: str | None) -> dt.date:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from deploy.local import dagster, external, leftovers, ports, postgres, valkey, wal
 from deploy.local.dagster import LocalDagster
 from deploy.local.errors import ChildDiedError, StackError
+from deploy.local.member import Member
 from deploy.local.processes import Child, ProcessId, tail
 from deploy.local.state import RUNNING, STARTING, STOPPED, STOPPING, Home, HomeLock, Part, Secrets, State
 from resources.setting_values import redact
@@ -60,8 +61,7 @@ class Stack:
         self._report = report
         self._is_durable = is_durable
         self._lock = HomeLock(self.home)
-        self._children: list[tuple[Child, postgres.Steps, bool]] = []
-        self._wal_started_at = 0.0
+        self._members: list[Member] = []
         self.state = State()
 
     def __enter__(self) -> Self:
@@ -102,12 +102,12 @@ class Stack:
             return
         faults = []
         self._set(replace(self.state, status=STOPPING))
-        for child, steps, whole_group in reversed(self._children):
+        for member in reversed(self._members):
             try:
-                child.stop(steps, whole_group=whole_group)
+                member.child.stop(member.steps, whole_group=member.whole_group)
             except StackError as error:
                 faults.append(str(error))
-        self._children.clear()
+        self._members.clear()
         try:
             self._stop_left_over()
         except StackError as error:
@@ -118,18 +118,24 @@ class Stack:
             raise StackError("; ".join(faults))
 
     def raise_if_crashed(self) -> None:
-        """Raise `ChildDiedError` if a process that was started ended by itself. The WAL receiver is started anew."""
-        self._revive_wal_receiver()
-        for child, _, _ in self._children:
-            code = child.exit_code()
-            if code is not None and child.name != wal.NAME:
-                how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                ended = f"{child.name} (pid {child.id.pid}) {how}"
+        """Start anew what ended by itself; raise `ChildDiedError` if that was PostgreSQL, or before all were up."""
+        for member in self._members:
+            code = member.child.exit_code()
+            if code is None:
+                continue
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            ended = f"{member.part} (pid {member.child.id.pid}) {how}"
+            if member.start is None or (self.state.status != RUNNING and member.part != wal.NAME):
                 self._set(replace(self.state, ended=ended))
                 raise ChildDiedError(
                     f"{ended}, so the whole stack was stopped; start it again with "
-                    f"`longbox up`. The end of {child.log}:\n{tail(child.log)}"
+                    f"`longbox up`. The end of {member.child.log}:\n{tail(member.child.log)}"
                 )
+            if member.is_due():
+                member.start_again()
+                known = next(part for part in self.state.parts if part.name == member.part)
+                self._set(self.state.with_part(replace(known, process=member.child.id)))
+                self._report(f"{ended} and is started anew; its log is {member.child.log}")
 
     def _start_postgres(self) -> None:
         settings = self.settings
@@ -144,10 +150,10 @@ class Stack:
         server = postgres.prepare(self.home, Secrets.of(self.home).postgres, is_durable=self._is_durable)
         port = self._port("postgres", "LONGBOX_POSTGRES_PORT", settings.postgres_port)
         made = server.initialise()
-        child = server.start(port, self._server_environment())
+        start = partial(server.start, port, self._server_environment())
         name = "PostgreSQL (Dagster)" if url else "PostgreSQL"
         part = Part(name, server.programs.version, f"{ports.LOOPBACK}:{port}", note=server.note)
-        self._started(part, child, postgres.STOP_STEPS)
+        child = self._start(part, start, postgres.STOP_STEPS, is_vital=True)
         version = server.wait_ready(child, port)
         wanted = {"postgres": ("longbox", url), "dagster_postgres": ("dagster", dagster_url)}
         urls = {key: server.url(port, database) for key, (database, other) in wanted.items() if not other}
@@ -161,9 +167,9 @@ class Stack:
         started = time.monotonic()
         server = valkey.prepare(self.home, Secrets.of(self.home).redis)
         port = self._port("redis", "LONGBOX_REDIS_PORT", self.settings.redis_port)
-        child = server.start(port, self._server_environment())
+        start = partial(server.start, port, self._server_environment())
         part = Part("Valkey", "", f"{ports.LOOPBACK}:{port}")
-        self._started(part, child, valkey.STOP_STEPS)
+        child = self._start(part, start, valkey.STOP_STEPS)
         part = replace(part, version=server.wait_ready(child, port))
         self._ready(part, started, {"redis": server.url(port)})
 
@@ -193,9 +199,10 @@ class Stack:
         from pipelines.backup.setup import key_warning  # heavy, and wanted here only
 
         started, had_keys = time.monotonic(), settings.backup_recovery_keys.exists()
-        # its health is the slot's: it may come later, and goes on when it was killed
-        child, part = self._new_wal_receiver(), Part(wal.NAME, is_ready=True)
-        self._started(part, child, wal.STOP_STEPS, whole_group=True)
+        environment = dagster.environment(self.home, self._absolute_environment())
+        part = Part(wal.NAME, is_ready=True)  # its health is the slot's: it may come later
+        start = partial(wal.start_receiver, self.home, environment)
+        child = self._start(part, start, wal.STOP_STEPS, whole_group=True)
         if wal.wait_receiving(child, Settings.load(self.environ).backup_postgres_url):
             self._ready(part, started)
         else:
@@ -204,20 +211,6 @@ class Stack:
             )
         if not had_keys and settings.backup_recovery_keys.exists():
             self._report(key_warning(settings.backup_recovery_keys))
-
-    def _new_wal_receiver(self) -> Child:
-        self._wal_started_at = time.monotonic()
-        return wal.start_receiver(self.home, dagster.environment(self.home, self._absolute_environment()))
-
-    def _revive_wal_receiver(self) -> None:
-        for place, (child, steps, whole_group) in enumerate(self._children):
-            is_due = time.monotonic() - self._wal_started_at > wal.RESTART_SECONDS
-            if child.name == wal.NAME and child.exit_code() is not None and is_due:
-                fresh = self._new_wal_receiver()
-                self._children[place] = (fresh, steps, whole_group)
-                known = next(p for p in self.state.parts if p.name == wal.NAME)
-                self._set(self.state.with_part(replace(known, process=fresh.id)))
-                self._report(f"{wal.NAME} had ended with exit code {child.exit_code()} and is started anew")
 
     def _start_dagster(self) -> None:
         self._prepare_dagster_url()
@@ -231,14 +224,14 @@ class Stack:
             local
         )  # before any other process opens the instance and creates them too
         started = time.monotonic()
-        code_server = local.start_code_server(code_port)
         code_part = Part("code server", dagster.installed_version(), f"{ports.LOOPBACK}:{code_port}")
-        self._started(code_part, code_server, dagster.STOP_STEPS, whole_group=True)
+        start = partial(local.start_code_server, code_port)
+        code_server = self._start(code_part, start, dagster.STOP_STEPS, whole_group=True)
         dagster.wait_code_server(code_server, code_port)
         self._ready(code_part, started)
         since, started = datetime.now(UTC), time.monotonic()
-        daemon, daemon_part = local.start_daemon(), Part("daemon", code_part.version)
-        self._started(daemon_part, daemon, dagster.STOP_STEPS, whole_group=True)
+        daemon_part = Part("daemon", code_part.version)
+        daemon = self._start(daemon_part, local.start_daemon, dagster.STOP_STEPS, whole_group=True)
         self._start_webserver(local, started)
         dagster.wait_daemon(daemon, self._dagster_url, since)
         self._ready(daemon_part, started)
@@ -248,12 +241,12 @@ class Stack:
         for _ in range(_UI_ATTEMPTS):
             port = self._port("ui", "LONGBOX_UI_PORT", self.settings.ui_port, preferred=3000)
             part = Part("webserver", "", f"http://{ports.LOOPBACK}:{port}")
-            webserver = local.start_webserver(port)
-            self._started(part, webserver, dagster.STOP_STEPS, whole_group=True)
+            start = partial(local.start_webserver, port)
+            webserver = self._start(part, start, dagster.STOP_STEPS, whole_group=True)
             if dagster.wait_listening(webserver, port):
                 break
             if self.settings.ui_port is None and not ports.is_free(port):
-                self._children.pop()
+                self._members.pop()
         part = replace(part, version=dagster.wait_webserver(webserver, port))
         self._ready(part, started, {"ui": part.address})
 
@@ -296,9 +289,21 @@ class Stack:
         self._set(replace(self.state, ports={**self.state.ports, key: port}))
         return port
 
-    def _started(self, part: Part, child: Child, steps: postgres.Steps, *, whole_group: bool = False) -> None:
-        self._children.append((child, steps, whole_group))
+    def _start(
+        self,
+        part: Part,
+        start: Callable[[], Child],
+        steps: postgres.Steps,
+        *,
+        whole_group: bool = False,
+        is_vital: bool = False,
+    ) -> Child:
+        """Start a process and keep it: where nothing works without it (`is_vital`), the stack ends with it."""
+        child = start()
+        again = None if is_vital else start
+        self._members.append(Member(part.name, child, steps, whole_group, again))
         self._set(self.state.with_part(replace(part, process=child.id, log=str(child.log))))
+        return child
 
     def _ready(
         self, part: Part, started: float, urls: Mapping[str, str] | None = None, note: str = ""

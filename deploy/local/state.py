@@ -100,8 +100,9 @@ class State:
 
     def with_part(self, part: Part) -> Self:
         """This state with `part` added, or put in place of the one of its name."""
-        known = [p for p in self.parts if p.name != part.name]
-        return replace(self, parts=(*known, part))
+        if all(known.name != part.name for known in self.parts):
+            return replace(self, parts=(*self.parts, part))
+        return replace(self, parts=tuple(part if k.name == part.name else k for k in self.parts))
 
     @classmethod
     def read(cls, home: Home) -> Self:

@@ -1,7 +1,7 @@
 """Keeping watch over a stack: in the foreground, in the background, and ending it from elsewhere.
 
-Ctrl-C, SIGTERM, SIGHUP, `longbox down` and a child that ends by itself all lead to the same orderly stop; a second
-signal changes nothing. What is started and how it stops is `stack`'s.
+Ctrl-C, SIGTERM, SIGHUP, `longbox down` and a PostgreSQL that ends by itself all lead to the same orderly stop; a second
+signal changes nothing. Whatever else ends is started anew. What is started and how it stops is `stack`'s.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def stop_on_signals(report: Report) -> Iterator[Callable[[], None]]:
 
 
 def run_in_foreground(stack: Stack, report: Report, on_ready: Callable[[], None]) -> None:
-    """Start `stack` and watch it until a signal. Raises `ChildDiedError` after stopping all if a child ended."""
+    """Start `stack` and watch it until a signal. Raises `ChildDiedError` after stopping all if PostgreSQL ended."""
     with stop_on_signals(report) as raise_if_asked:
         try:
             stack.start()

@@ -17,7 +17,6 @@ from resources.settings import PROJECT_ROOT
 
 NAME = "WAL receiver"
 STOP_STEPS = ((signal.SIGTERM, 30.0), (signal.SIGKILL, 5.0))
-RESTART_SECONDS = 5.0
 _READY_SECONDS = 60.0
 _RECEIVED = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
 

@@ -16,13 +16,13 @@ from psycopg import sql
 from pipelines.adoption.errors import TableBusyError
 from pipelines.adoption.facts import AnyConnection, Facts, Target, copied_columns
 from pipelines.adoption.twin import listed
+from pipelines.catalog.lock_waits import lock_timeout_ms
 from pipelines.catalog.model import PartitionUnit
 from resources.errors import DatabaseUnavailableError
 from resources.setting_values import without_secret
 from resources.sql import Queries
 
 COPYING, COPIED, VERIFIED, SWITCHED = "copying", "copied", "verified", "switched"
-LOCK_TIMEOUT_MS = 500  # writers queue behind a waiting lock, so that long and no longer
 HOLD_MS = 5_000  # PostgreSQL itself ends a switch that holds its locks for longer
 ATTEMPTS = 30
 Done = TypeVar("Done")
@@ -161,16 +161,18 @@ def in_short_transaction(
     sleep: Callable[[float], None] = time.sleep,
     between: Callable[[], None] = lambda: None,
 ) -> Done:
-    """Run `work` as one transaction that waits `LOCK_TIMEOUT_MS` for a lock and holds none for longer than `HOLD_MS`.
+    """Run `work` as one transaction that waits shortly for a lock and holds none for longer than `HOLD_MS`.
 
     Refused, it lets go, does `between`, waits a little longer each time and tries again; after `ATTEMPTS` tries it
     raises `TableBusyError` naming who is in the way.
     """
     for attempt in range(1, ATTEMPTS + 1):
+        with connection.transaction():
+            patience = lock_timeout_ms(connection, attempt)
         try:
             with connection.transaction():
                 # SET, not set_config(): a query would take the transaction's snapshot before the lock is held
-                connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}".encode())
+                connection.execute(f"SET LOCAL lock_timeout = {patience}".encode())
                 connection.execute(f"SET LOCAL statement_timeout = {HOLD_MS}".encode())
                 return work()
         except _PASSING as error:

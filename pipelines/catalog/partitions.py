@@ -15,13 +15,13 @@ from typing import cast
 import psycopg
 from psycopg import Connection, sql
 
+from pipelines.catalog.lock_waits import lock_timeout_ms
 from pipelines.catalog.model import Catalog, PartitionUnit
 from resources.database import Database
 from resources.errors import DatabaseBusyError, LongboxError, RetryableError
 from resources.sql import Queries
 
 AHEAD_PERIODS: dict[PartitionUnit, int] = {"day": 14, "week": 8, "month": 3, "quarter": 2, "year": 1}
-LOCK_TIMEOUT_MS = 500  # long enough for an ordinary moment, short enough for those who queue behind us
 ATTEMPTS = 12
 _NAME_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL would cut a longer name, and two cut names may be one
 _BOUNDS = re.compile(r"^FOR VALUES FROM \((.+)\) TO \((.+)\)$")
@@ -244,7 +244,8 @@ def _attempt(
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with owner_database.connection() as connection:
-                connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT_MS}ms"])
+                patience = lock_timeout_ms(connection, attempt)
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{patience}ms"])
                 return ensure_partitions(connection, schema, table, days, interval)
         except DatabaseBusyError as error:
             if not isinstance(

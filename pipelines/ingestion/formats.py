@@ -124,8 +124,8 @@ class JsonRecords:
             try:
                 item = read_json(text)
             except (ValueError, RecursionError) as error:
-                if last is None and text.lstrip().startswith("["):
-                    raise _one_list() from None
+                if last is None and (whole := _no_json_lines(text)):
+                    raise whole from None
                 yield BadRecord(
                     "malformed",
                     f"the line is not valid JSON ({error})",
@@ -210,6 +210,19 @@ def _one_list() -> UnreadableFileError:
     return UnreadableFileError(
         "unreadable", "it is one JSON list", "land one JSON object a line, as `jq -c '.[]'` writes them"
     )
+
+
+def _no_json_lines(first: str) -> UnreadableFileError | None:
+    """What a whole file is that begins with this line and has no object on it, None if only the line is broken."""
+    if first.lstrip().startswith("["):
+        return _one_list()
+    if first.strip() == "{":
+        return UnreadableFileError(
+            "unreadable",
+            "its JSON objects are written over several lines",
+            "land one JSON object a line, as `jq -c .` writes them",
+        )
+    return None
 
 
 class ParquetRecords:

@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from pipelines.ingestion.formats import JsonRecords, Records, open_records
 from pipelines.ingestion.landing import files_of_day, names_out_of_reach
 from pipelines.ingestion.names import known_names, other_names, strange_names
 from pipelines.ingestion.periods import BULK_BYTES, Target
+from pipelines.ingestion.progress import DayProgress
 from pipelines.ingestion.results import DayLoad, FileLoad
 from pipelines.ingestion.schema_changes import (
     COMPARED_FILES,
@@ -48,9 +49,16 @@ from resources.runtime import arrow_without_pandas
 from resources.sql import storable
 
 
+def quiet(text: str) -> None:
+    """Tell nobody how far a load is."""
+
+
 @dataclass(frozen=True)
 class Loader:
-    """What loading the files of one feed needs. `owner` may make partitions, `database` may not."""
+    """What loading the files of one feed needs. `owner` may make partitions, `database` may not.
+
+    `tell` is given a line now and then about a day that takes long.
+    """
 
     database: Database
     owner: Database
@@ -60,6 +68,7 @@ class Loader:
     run_id: str | None = None
     chunk_rows: int = CHUNK_ROWS
     bulk_bytes: int = BULK_BYTES  # from which on a file fills the new partitions it needs by itself
+    tell: Callable[[str], None] = quiet
     _periods_seen: set[dt.date] = field(default_factory=set)
     _schemas: dict[dt.date, list[FileSchema]] = field(default_factory=dict)  # of files up to a landing day
 
@@ -94,6 +103,7 @@ class Loader:
         """
         vanished: list[str] = []  # or never within reach
         files: list[FileLoad] = []
+        progress = DayProgress(landing_day, self.tell)
         with self.database.connection() as connection:
             target = self.target(connection)
             earlier = _loads_of_day(connection, target.feed_id, landing_day)
@@ -102,7 +112,8 @@ class Loader:
             name = info.path.removeprefix(f"{self.feed.prefix}{landing_day.isoformat()}/")
             seen = _unchanged(earlier.get(name, []), info, self.feed.version)
             try:
-                files.append(seen or self._load_file(target, info, name, landing_day))
+                files.append(seen or self._load_file(target, info, name, landing_day, progress))
+                progress.file_done(files[-1].landed)
             except (ObjectMissingError, ObjectForbiddenError, FileChangedError) as error:
                 vanished.append(str(error))
         return self._close_day(target, landing_day, files, vanished)
@@ -128,7 +139,9 @@ class Loader:
         hold_key(connection, self.feed, feed_id)
         return Target(feed_id, self.system.name, self.feed.table, shape, ensure, unit, self.owner.role)
 
-    def _load_file(self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date) -> FileLoad:
+    def _load_file(
+        self, target: Target, info: ObjectInfo, name: str, landing_day: dt.date, progress: DayProgress
+    ) -> FileLoad:
         account = {
             "feed_id": target.feed_id, "landing_day": landing_day, "file_name": name, "run_id": self.run_id,
             "catalogue_version": self.feed.version, "object_e_tag": info.e_tag, "object_bytes": info.size_bytes,
@@ -143,7 +156,7 @@ class Loader:
             }
             with self.database.connection() as connection:
                 connection.execute(QUERIES["lock_feed"], account)
-                return self._load_content(connection, target, info, content, account)
+                return self._load_content(connection, target, info, content, account, progress)
         except UnreadableFileError as fault:
             return self._quarantine_file(info, fault, account)
         except DatabaseLimitError:
@@ -151,7 +164,7 @@ class Loader:
             if size is None or size < self.bulk_bytes:
                 raise
             # an index that is made at the end refuses the whole file; one that is there before refuses a row
-            return replace(self, bulk_bytes=sys.maxsize)._load_file(target, info, name, landing_day)
+            return replace(self, bulk_bytes=sys.maxsize)._load_file(target, info, name, landing_day, progress)
 
     def _load_content(
         self,
@@ -160,6 +173,7 @@ class Loader:
         info: ObjectInfo,
         content: Content,
         account: dict[str, Any],
+        progress: DayProgress,
     ) -> FileLoad:
         name = account["file_name"]
         known = connection.execute(QUERIES["load_with_content"], account).fetchone()
@@ -190,11 +204,11 @@ class Loader:
             iter(hashed), content.head, name, encoding=self.feed.encoding, delimiter=self.feed.delimiter,
             wanted=known_names(self.feed, target.shape), others=other_names(self.feed),
         )  # fmt: skip
-        return self._load_records(connection, target, records, hashed, content, account)
+        return self._load_records(connection, target, records, hashed, content, account, progress)
 
     def _load_records(
         self, connection: Connection, target: Target, records: Records, hashed: "_Hashed", content: Content,
-        account: dict[str, Any],
+        account: dict[str, Any], progress: DayProgress,
     ) -> FileLoad:  # fmt: skip
         stream = records.pieces()
         first = next(stream, None)
@@ -220,7 +234,10 @@ class Loader:
             file_name=account["file_name"], run_id=self.run_id,
             fills_new_partitions=content.size_bytes >= self.bulk_bytes,
         )  # fmt: skip
-        counts = write_all(writer, collect(maker, records, _chain(first, stream), self._chunk_rows(content)))
+        counts = write_all(
+            writer, collect(maker, records, _chain(first, stream), self._chunk_rows(content)),
+            lambda rows: progress.in_file(account["file_name"], rows),
+        )  # fmt: skip
         hashed.expect(content)
         writer.close()
         if isinstance(records, JsonRecords):

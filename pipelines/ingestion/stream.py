@@ -4,7 +4,7 @@ Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by thre
 """
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -126,10 +126,11 @@ def _count_from(first: int, size: int) -> Column:
     return pyarrow.arange(first, first + size)
 
 
-def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
+def write_all(writer: ChunkWriter, chunks: Iterator[Chunk], on_rows: Callable[[int], None]) -> Counts:
     """Write chunks one after the other, each while the next is made ready and the one after it is read.
 
-    A thread for each: Arrow and the driver leave the GIL.
+    A thread for each: Arrow and the driver leave the GIL. `on_rows` is told the rows of the file that are dealt with,
+    on the caller's thread.
     """
     counts = Counts()
     pending: collections.deque[tuple[Chunk, Future[tuple[int, int]]]] = collections.deque()
@@ -139,6 +140,7 @@ def write_all(writer: ChunkWriter, chunks: Iterator[Chunk]) -> Counts:
             pending.append((chunk, writing.submit(_write, writer, ready)))
             if len(pending) == CHUNKS_AHEAD:
                 _count(counts, *pending.popleft())
+                on_rows(counts.landed)
         while pending:
             _count(counts, *pending.popleft())
     return counts

@@ -199,6 +199,7 @@ def test_a_landing_day_runs_in_the_containers_commands(services: Deployment) -> 
     file.write_bytes(sales("2026-10-04", 30))
     landed = services.run("code", "longbox", "land", "comics/marketplace_sales", str(file), "--date", DAY)
     assert (landed.returncode, landed.stderr) == (0, "")
+    assert f"`longbox run daily_pipeline --date {DAY}`" in landed.stdout
     client = DagsterClient(services.ui)
     run_id = client.launch("daily_pipeline", partition=DAY)
     run = client.wait(run_id, timeout_seconds=240, poll_seconds=0.5)

@@ -206,12 +206,9 @@ def test_postgresql_stopped_at_once_and_started_again_within_a_run(home: Path, s
 
 def restart_postgres(stack: Stack) -> None:
     """An immediate shutdown, as of a power cut, and a start: the server recovers from its WAL."""
-    number, (child, stop_steps, whole_group) = next(
-        (number, found) for number, found in enumerate(stack._children) if found[0].name == "PostgreSQL"
-    )
-    child.stop(((signal.SIGQUIT, 30.0),), whole_group=whole_group)
+    [member] = [member for member in stack._members if member.part == "PostgreSQL"]
+    member.child.stop(((signal.SIGQUIT, 30.0),), whole_group=member.whole_group)
     server = postgres.prepare(stack.home, Secrets.of(stack.home).postgres, is_durable=False)
     port = stack.state.ports["postgres"]
-    again = server.start(port, dict(os.environ))
-    stack._children[number] = (again, stop_steps, whole_group)
-    server.wait_ready(again, port)
+    member.child = server.start(port, dict(os.environ))
+    server.wait_ready(member.child, port)

@@ -127,6 +127,8 @@ FILES = [
     whole("one JSON list", f'[\n {{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n]\n', "unreadable", "JSON list"),
     whole("one JSON list on one line", f'[{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}]', "unreadable", "jq -c",
           "m.json"),
+    whole("pretty-printed JSON", f'{{\n  "shop": "@",\n  "id": "1",\n  "price": 1,\n  "sold_at": "{T}"\n}}\n',
+          "unreadable", "written over several lines", "m.json"),
     whole("lines of a lone carriage return", GOOD.replace("\n", "\r"), "unreadable", "line feed"),
     whole("not a Parquet", GOOD, "unreadable", "not a Parquet file; land a Parquet file", "m.parquet"),
     whole("truncated Parquet", parquet()[:-20], "unreadable", "not a readable Parquet file", "m.parquet"),

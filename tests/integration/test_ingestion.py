@@ -50,6 +50,20 @@ def test_every_row_of_a_file_is_loaded_duplicate_or_quarantined_with_its_text(sh
     assert reconcile(shop.database, shop.feed, dt.date.fromisoformat(DAY)).problems == ()
 
 
+def test_a_day_that_takes_long_tells_how_far_it_is_between_files_and_within_one(shop, monkeypatch):
+    monkeypatch.setattr("pipelines.ingestion.progress.EVERY_SECONDS", 0.0)
+    shop.land(DAY, "a.csv", sales(range(25)))
+    shop.land(DAY, "b.csv", sales([99]))
+    told = []
+    shop.load(DAY, chunk_rows=10, tell=told.append)
+    assert told == [
+        f"{DAY}: files done: 0 (0 rows); a.csv: 10 rows so far",
+        f"{DAY}: files done: 0 (0 rows); a.csv: 20 rows so far",
+        f"{DAY}: files done: 1 (25 rows)",
+        f"{DAY}: files done: 2 (26 rows)",
+    ]
+
+
 def test_running_a_day_again_changes_nothing_and_reads_nothing(shop):
     shop.land(DAY, "a.csv", sales(range(10)))
     first, again = shop.load(DAY), shop.load(DAY)

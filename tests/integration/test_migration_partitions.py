@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from deploy.local.processes import wait_until
 from pipelines.catalog.loader import load_catalog
 from pipelines.catalog.partitions import (
     Gap,
@@ -137,7 +138,7 @@ def test_a_transaction_that_has_written_to_the_table_does_not_stand_in_the_way(
 def test_a_table_that_stays_locked_is_tried_again_and_then_told(
     url: str, owner: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.catalog.partitions.LOCK_TIMEOUT_MS", 20)
+    monkeypatch.setattr("pipelines.catalog.lock_waits.LOCK_TIMEOUT_MS", 20)
     waits: list[float] = []
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE shop.sales IN SHARE UPDATE EXCLUSIVE MODE")
@@ -152,6 +153,32 @@ def test_a_table_that_stays_locked_is_tried_again_and_then_told(
             "sales_y2026m01",
         )
     assert len(waits) > 5
+
+
+def test_a_vacuum_that_the_server_began_by_itself_gives_way(
+    url: str, owner: Database, postgres_admin_url: str
+) -> None:
+    with psycopg.connect(postgres_admin_url, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        admin.execute("SELECT pg_reload_conf()")
+        try:
+            execute(
+                url,
+                "ALTER TABLE shop.goods SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0, "
+                "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+            )
+            execute(url, "INSERT INTO shop.goods SELECT generate_series(1, 100_000)")
+            execute(url, "DELETE FROM shop.goods WHERE good_id > 1")
+            vacuum = (
+                "SELECT count(*) FROM pg_stat_progress_vacuum WHERE datname = current_database() "
+                "AND relid = 'shop.goods'::regclass"
+            )
+            assert wait_until(lambda: value(url, vacuum) or None, seconds=60)
+            made = ensure_periods(owner, "shop", "sales", [JANUARY], "month", sleep=lambda _: None)
+            assert made == ("sales_y2026m01",)
+        finally:
+            admin.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            admin.execute("SELECT pg_reload_conf()")
 
 
 def test_days_of_a_timestamp_are_cut_at_midnight_utc(url: str, owner: Database) -> None:

@@ -1,5 +1,6 @@
 """The local stack's life: started, held, stopped, killed, found again; never an orphan, never a row lost."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 import redis
 
+from cli.dagster_client import DagsterClient
 from deploy.local import leftovers, privileges
 from deploy.local import supervisor as keeper
 from deploy.local.checkup import check_stack
@@ -187,16 +189,13 @@ def test_what_a_killed_supervisor_leaves_is_told_and_stopped(home: Path) -> None
         assert_nothing_is_left(home)
 
 
-@pytest.mark.parametrize("part", ["PostgreSQL", "Valkey"])
-def test_a_killed_server_ends_the_stack_by_name_and_the_next_start_has_every_row(
-    home: Path, part: str
-) -> None:
+def test_a_killed_database_ends_the_stack_by_name_and_the_next_start_has_every_row(home: Path) -> None:
     with supervised(home) as supervisor:
         keep_a_row(home)
-        supervisor.process(part).signal(KILL)
+        supervisor.process("PostgreSQL").signal(KILL)
         code, said = supervisor.end()
     assert code == 1
-    assert re.search(rf"{part} \(pid \d+\) was killed by signal 9", said), said
+    assert re.search(r"PostgreSQL \(pid \d+\) was killed by signal 9", said), said
     assert_nothing_is_left(home)
     report = collect(Home(home), {})
     assert not report.is_running and report.ended.endswith("was killed by signal 9")
@@ -206,7 +205,28 @@ def test_a_killed_server_ends_the_stack_by_name_and_the_next_start_has_every_row
     assert collect(Home(home), {}).ended == ""
 
 
-def test_dagster_is_part_of_the_stack_its_ui_moves_off_a_port_that_is_taken_and_a_killed_supervisors_is_found(
+def test_a_killed_cache_is_started_anew_and_nothing_else_notices(home: Path) -> None:
+    with supervised(home) as supervisor:
+        keep_a_row(home)
+        cache, database = supervisor.process("Valkey"), supervisor.process("PostgreSQL")
+        cache.signal(KILL)
+
+        def answers() -> bool | None:
+            with contextlib.suppress(redis.RedisError):
+                with redis.Redis.from_url(Settings.load({"LONGBOX_HOME": str(home)}).redis_url) as client:
+                    return bool(client.ping())
+            return None
+
+        assert wait_until(answers, seconds=60)
+        assert not cache.is_alive() and database.is_alive() and kept_row(home) == 42
+        assert longbox(home, "status").returncode == 0
+        code, said = supervisor.end(TERM)
+    assert code == 0
+    assert re.search(r"Valkey \(pid \d+\) was killed by signal 9 and is started anew", said), said
+    assert_nothing_is_left(home)
+
+
+def test_dagster_is_part_of_the_stack_moves_off_a_taken_port_comes_back_when_killed_and_is_found_when_left(
     home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "definitions.py").write_text(
@@ -220,6 +240,16 @@ def test_dagster_is_part_of_the_stack_its_ui_moves_off_a_port_that_is_taken_and_
         }
         taken = (home / PORT_THAT_WAS_TAKEN).read_text()
         assert State.read(Home(home)).urls["ui"] != f"http://127.0.0.1:{taken}"
+        killed = [supervisor.process(name) for name in ("code server", "daemon", "webserver")]
+        for process in killed:
+            process.signal(KILL)
+        assert wait_until(lambda: longbox(home, "status").returncode == 0 or None, seconds=120), (
+            supervisor.end()
+        )
+        assert not any(process.is_alive() for process in killed)
+        client = DagsterClient(State.read(Home(home)).urls["ui"])
+        run = client.launch("__ASSET_JOB", assets=["one"])
+        assert client.wait(run, timeout_seconds=120).status == "SUCCESS"
         supervisor.end(KILL)
         assert len(leftovers.find(Home(home))) >= 5
         assert longbox(home, "down").returncode == 0
