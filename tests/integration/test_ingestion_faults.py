@@ -213,10 +213,10 @@ def test_an_unforeseen_error_of_one_day_does_not_stop_the_others(shop, monkeypat
         shop.land(day, "a.csv", sales([int(day[-2:])]))
     load = Loader._load_file
 
-    def unforeseen(self, target, info, name, landing_day):
+    def unforeseen(self, target, info, name, landing_day, *others):
         if landing_day.day == 29:
             raise ZeroDivisionError("a parser nobody thought of")
-        return load(self, target, info, name, landing_day)
+        return load(self, target, info, name, landing_day, *others)
 
     monkeypatch.setattr(Loader, "_load_file", unforeseen)
     results = load_days(shop.loader(), [dt.date(2026, 10, 29), dt.date(2026, 10, 30)])
