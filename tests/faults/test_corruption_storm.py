@@ -36,6 +36,7 @@ from resources.keys import RecoveryKeys, ServerKeys
 from resources.object_store import ObjectStore
 from tests.backup_cluster import Backups, Cluster, fast_folder, new_backups, ship_wal
 from tests.conftest import with_database
+from tests.faults.storm_progress import tell_tenths
 
 NAME = "longbox_damaged"
 BEGINNING = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -293,6 +294,7 @@ def test_any_damage_is_found_by_name_and_no_restore_is_a_wrong_database(
             tally["met from the copy"] += 1
             assert differences(reference, opened(at, both, wanted, known.lsn)) == [], done
         at.set_right()
+        tell_tenths(number + 1, flips, "damages")
     assert verify_repository(at.repository, at.backups.opener, True, named=at.named).is_sound
     assert tally["restored"] > 0 and (flips < 40 or tally["refused"] > 0)
     tell(number, time.monotonic() - began, tally)

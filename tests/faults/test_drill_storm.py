@@ -34,6 +34,7 @@ from resources.settings import PROJECT_ROOT
 from tests.backup_cluster import Backups, fast_folder, new_backups, running_cluster, ship_wal
 from tests.conftest import with_database
 from tests.faults import truth_writer
+from tests.faults.storm_progress import tell_tenths
 from tests.faults.truth_writer import Commit, read_log, states_at, truth_of
 
 NAME = "longbox_stormed"
@@ -242,6 +243,7 @@ def test_every_moment_is_restored_as_it_was_whatever_is_killed_meanwhile(
                 assert not truth.wrong
                 assert list(scratch.iterdir()) == [] and processes_in(scratch) == []
                 storm.expire()
+                tell_tenths(len(results), drills, "drills")
         storm.ship_once()
     assert truth.right >= drills and truth.wrong == []
     assert all(result.is_proven for result in results)

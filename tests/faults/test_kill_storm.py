@@ -24,6 +24,7 @@ from tests import forks
 from tests.comics_market import FOLDERS, day, file_of, open_market, sale
 from tests.conftest import with_database
 from tests.faults.kill_worker import KillAt, Place, run
+from tests.faults.storm_progress import tell_tenths
 from tests.shop import csv_of, open_shop
 
 KILLED_DAYS, OTHER_DAYS = ("2026-10-26", "2026-10-27"), ("2026-10-28", "2026-10-29")
@@ -211,11 +212,12 @@ def test_kills_at_every_step_lose_nothing_and_running_again_completes(
     storm.clear(place)
     struck: dict[str, int] = {}
     draw = random.Random(seed)
-    for kill in kill_points(names, kills, seed):
+    for number, kill in enumerate(kill_points(names, kills, seed), start=1):
         again = KillAt(draw.randrange(1, len(names) + 1)) if draw.random() < 0.25 else None
         survive(storm, kill, again, undisturbed)
         name = names[(kill.step or 1) - 1]
         struck[name] = struck.get(name, 0) + 1
+        tell_tenths(number, kills, "kills")
     missed = len(set(names) - set(struck))
     print(
         f"\n{kills} kills (seed {seed}) at {len(struck)} of {len(set(names))} named steps, {len(names)} steps in all"
