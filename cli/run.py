@@ -82,9 +82,8 @@ def _put_aside(client: "DagsterClient", job: str, run_id: str) -> list[str]:
     """What the verdict at the end of a daily run tells of rows that did not load."""
     if not is_daily(job):
         return []
-    return str(
-        client.latest_metadata(f"platform/{verdict_of(job)}", run_id=run_id).get("put_aside", "")
-    ).splitlines()
+    told = client.latest_metadata(f"platform/{verdict_of(job)}", run_id=run_id)
+    return str(told.get("put_aside", "")).splitlines()
 
 
 def _day(option: str, text: str | None) -> dt.date | None:

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from deploy.local.postgres import Steps
 from deploy.local.processes import Child
 
-FIRST_SECONDS, LONGEST_SECONDS = (
-    5.0,
-    60.0,
-)  # between two starts of a part; the longest of one that never lives as long
+RESTART_SECONDS = 5.0  # between two starts of a part
 
 
 @dataclass
@@ -23,19 +20,16 @@ class Member:
     whole_group: bool
     start: Callable[[], Child] | None
     clock: Callable[[], float] = time.monotonic
-    _waits: float = FIRST_SECONDS
     _started_at: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._started_at = self.clock()
 
     def is_due(self) -> bool:
-        """Whether another may be started by now: what cannot run is tried ever more rarely."""
-        return self.start is not None and self.clock() - self._started_at >= self._waits
+        """Whether another may be started by now."""
+        return self.start is not None and self.clock() - self._started_at >= RESTART_SECONDS
 
     def start_again(self) -> None:
         """Start another."""
         assert self.start is not None, "asked for where nothing works without it"
-        lived_long = self.clock() - self._started_at > LONGEST_SECONDS
-        self._waits = FIRST_SECONDS if lived_long else min(2 * self._waits, LONGEST_SECONDS)
         self.child, self._started_at = self.start(), self.clock()

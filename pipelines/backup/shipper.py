@@ -270,9 +270,8 @@ class Shipper:
     def _valid(self, file: SpoolFile, data: bytes, sample: Sample | None) -> tuple[int, dt.datetime | None]:
         """How much of an open segment is there, and up to which moment it holds every commit."""
         size = self._archive.segment_bytes
-        if (
-            len(data) != size
-        ):  # pg_receivewal is just making it: it writes zeros up to the end before anything else
+        if len(data) != size:
+            # pg_receivewal is just making it: it writes zeros up to the end before anything else
             return 0, None
         sample = sample if sample and sample.timeline == file.timeline else None
         start = segment_number(file.segment, size) * size

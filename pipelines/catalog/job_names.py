@@ -1,15 +1,17 @@
 """Names of the daily jobs and of what judges them, for who defines them and for who asks for them by name."""
 
 import datetime as dt
+from typing import TYPE_CHECKING
 
-from pipelines.catalog.model import System
+if TYPE_CHECKING:
+    from pipelines.catalog.model import System
 
 PLATFORM_STARTS_ON = dt.date(2024, 1, 1)
 DAILY_PIPELINE = "daily_pipeline"
 """The daily job of the systems that share the platform's calendar; another calendar's adds the system's name."""
 
 
-def daily_pipeline_of(system: System) -> str:
+def daily_pipeline_of(system: "System") -> str:
     """The daily job of a system that has feeds."""
     starts_on = min(feed.starts_on for feed in system.feeds.values())
     return DAILY_PIPELINE if starts_on == PLATFORM_STARTS_ON else f"{DAILY_PIPELINE}_{system.name}"

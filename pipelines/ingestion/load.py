@@ -49,10 +49,6 @@ from resources.runtime import arrow_without_pandas
 from resources.sql import storable
 
 
-def quiet(text: str) -> None:
-    """Tell nobody how far a load is."""
-
-
 @dataclass(frozen=True)
 class Loader:
     """What loading the files of one feed needs. `owner` may make partitions, `database` may not.
@@ -68,7 +64,7 @@ class Loader:
     run_id: str | None = None
     chunk_rows: int = CHUNK_ROWS
     bulk_bytes: int = BULK_BYTES  # from which on a file fills the new partitions it needs by itself
-    tell: Callable[[str], None] = quiet
+    tell: Callable[[str], None] = lambda line: None
     _periods_seen: set[dt.date] = field(default_factory=set)
     _schemas: dict[dt.date, list[FileSchema]] = field(default_factory=dict)  # of files up to a landing day
 
