@@ -185,11 +185,17 @@ class ObjectStore:
     def read(self, path: str) -> Iterator[bytes]:
         """Stream the object in chunks of about a MiB, so that memory stays bounded whatever its size."""
         try:
-            for chunk in obstore.get(self._store, path).stream(min_chunk_size=_CHUNK_BYTES):
-                yield bytes(chunk)
+            found = obstore.get(self._store, path)
+            if self._folder is None:
+                yield from map(bytes, found.stream(min_chunk_size=_CHUNK_BYTES))
+                return
+            # the driver streams a file by 8 KiB, which takes it seven times as long
+            with (self._folder / found.meta["path"]).open("rb", buffering=0) as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    yield chunk
         except FileNotFoundError as error:
             raise self._missing(path) from error
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise self._translated(error, "read", path) from error
 
     def fetch(self, path: str) -> memoryview:

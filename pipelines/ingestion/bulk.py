@@ -5,6 +5,7 @@ converter of `values`, which stays the only judge of odd values. A test holds th
 """
 
 import datetime as dt
+import functools
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -78,10 +79,7 @@ def _moments_with_z(column: Column) -> Column:
     fit &= (digits[:, 11] * 10 + digits[:, 12] < 24) & (digits[:, 14] <= 5) & (digits[:, 17] <= 5)
     dates = digits[:, _DATE_DIGITS].astype(np.int32) @ _POWERS
     days, place = np.unique(dates, return_inverse=True)
-    are_days = [
-        _is_day(f"{day // 10000:04d}-{day // 100 % 100:02d}-{day % 100:02d}") for day in days.tolist()
-    ]
-    fit &= np.array(are_days, np.bool_)[place]
+    fit &= np.fromiter(map(_is_day_number, days.tolist()), np.bool_, len(days))[place]
     canonical = np.empty((len(letters), _MOMENT_BYTES + 5), np.uint8)
     canonical[:, :19] = np.where(
         fit[:, None], letters[:, :19], np.uint8(ord("-"))
@@ -104,6 +102,12 @@ def _moments_of_any_width(column: Column) -> Column:
     letter, zone, nothing = (pyarrow.scalar(text, TEXT) for text in ("T", "+00:00", ""))
     times = pc.utf8_slice_codeunits(column, 11, 19)
     return where(fit, pc.binary_join_element_wise(days.dictionary_decode(), letter, times, zone, nothing))
+
+
+@functools.lru_cache(maxsize=40_000)  # a century; a feed has the same ones in block after block
+def _is_day_number(number: int) -> bool:
+    """Whether the digits of `number`, YYYYMMDD, are those of a day."""
+    return _is_day(f"{number // 10000:04d}-{number // 100 % 100:02d}-{number % 100:02d}")
 
 
 def _is_day(text: str) -> bool:

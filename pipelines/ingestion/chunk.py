@@ -37,6 +37,7 @@ class Chunk:
 
     quarantined: list[Quarantined] = field(default_factory=list)
     taken: int = 0  # rows, repetitions among them
+    size_bytes: int = 0  # of the rows' columns and of bad records' texts, about
     texts: Any = None  # what `direct` made of the rows beforehand
     _parts: list[Any] = field(default_factory=list)
 
@@ -56,7 +57,13 @@ class Chunk:
             is_sound[list(faults)] = False
             table = table.filter(pyarrow.array(is_sound))
         self.taken += table.num_rows
+        self.size_bytes += table.nbytes
         self._parts.append(table)
+
+    def set_apart(self, record: Quarantined) -> None:
+        """Take a bad record in."""
+        self.quarantined.append(record)
+        self.size_bytes += len(record.raw_text)
 
     @functools.cached_property
     def rows(self) -> Any:

@@ -17,6 +17,7 @@ TEXT = pyarrow.large_string()
 NULL = "\\N"
 Column = Any  # pyarrow.Array, which has no types for mypy
 _HASH_BYTES = 16
+_EMPTY_HASH = blake2b(digest_size=_HASH_BYTES)
 
 
 class Row(NamedTuple):
@@ -114,9 +115,11 @@ def hashed(column: Column) -> Column:
     _, offsets, data = column.buffers()
     ends = memoryview(offsets).cast("q")[: size + 1].tolist()
     text = memoryview(data or b"")
-    digests = [
-        blake2b(text[start:end], digest_size=_HASH_BYTES).digest() for start, end in itertools.pairwise(ends)
-    ]
+    digests = []
+    for start, end in itertools.pairwise(ends):
+        state = _EMPTY_HASH.copy()  # two thirds of the time that making one takes
+        state.update(text[start:end])
+        digests.append(state.digest())
     width = 2 * _HASH_BYTES
     places = array.array("q", range(0, width * size + 1, width))
     return pyarrow.LargeStringArray.from_buffers(

@@ -40,7 +40,7 @@ from pipelines.ingestion.schema_changes import (
     report_of,
     retyped_columns,
 )
-from pipelines.ingestion.stream import CHUNK_ROWS, LARGE_BYTES, SMALL_CHUNK_ROWS, collect, write_all
+from pipelines.ingestion.stream import CHUNK_ROWS, collect, write_all
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
 from resources.errors import DatabaseLimitError, ObjectForbiddenError, ObjectMissingError
@@ -231,7 +231,7 @@ class Loader:
             fills_new_partitions=content.size_bytes >= self.bulk_bytes,
         )  # fmt: skip
         counts = write_all(
-            writer, collect(maker, records, _chain(first, stream), self._chunk_rows(content)),
+            writer, collect(maker, records, _chain(first, stream), self.chunk_rows),
             lambda rows: progress.in_file(account["file_name"], rows),
         )  # fmt: skip
         hashed.expect(content)
@@ -264,11 +264,6 @@ class Loader:
         hashed.expect(content)
         connection.execute(QUERIES["record_load"], account | {"status": "empty"})
         return FileLoad(account["file_name"], "empty", bytes_read=account["object_bytes"])
-
-    def _chunk_rows(self, content: Content) -> int:
-        """Few chunks leave PostgreSQL and this process to wait for each other: a day's file gets smaller ones."""
-        is_large = content.size_bytes >= LARGE_BYTES
-        return self.chunk_rows if is_large else min(self.chunk_rows, SMALL_CHUNK_ROWS)
 
     def _earlier_schemas(self, connection: Connection, target: Target, day: dt.date) -> list[FileSchema]:
         if day not in self._schemas:

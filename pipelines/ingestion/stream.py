@@ -1,6 +1,7 @@
 """Records on their way to the table: gathered into batches and chunks, made ready while PostgreSQL works on others.
 
-Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by three chunks, whatever the size of the file.
+Between `formats` (records) and `writer` (PostgreSQL). Memory is bounded by three chunks, whatever the size of the file
+or of its rows.
 """
 
 import collections
@@ -19,11 +20,13 @@ from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import BadRecord, BadValue
 from pipelines.ingestion.formats import Records
 from pipelines.ingestion.writer import ChunkWriter
-from resources.runtime import collector_at_rest
+from resources.runtime import collector_at_rest, threads_alternate
 
-CHUNK_ROWS = 20_000  # a round trip to PostgreSQL
-SMALL_CHUNK_ROWS = 5_000  # of a file that has too few of these to keep both sides busy
-LARGE_BYTES = 10_000_000  # from which on a file has enough of the larger ones
+CHUNK_ROWS = 40_000  # a round trip to PostgreSQL; measured: fewer cost it more a row, more cost memory
+CHUNK_BYTES = 48 << 20  # of rows as they are held; sales of 170 bytes as they land are 18 MiB
+FIRST_CHUNK_ROWS = (
+    5_000  # of a file, so that PostgreSQL soon has work; each chunk may be twice the one before it
+)
 BATCH_ROWS = 5_000  # converted together
 CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
@@ -39,7 +42,10 @@ class Counts:
 
 
 def collect(maker: AnyRowMaker, records: Records, pieces: Iterator[Any], chunk_rows: int) -> Iterator[Chunk]:
-    """Turn pieces of a file into chunks of at most `chunk_rows` records, bad ones set apart."""
+    """Turn pieces of a file into chunks, bad records set apart.
+
+    The first one has at most `FIRST_CHUNK_ROWS` records, none more than `chunk_rows`; one of wide rows ends earlier.
+    """
     collector = _Collector(maker, records, chunk_rows)
     for piece in pieces:
         if isinstance(piece, Block):
@@ -55,22 +61,25 @@ class _Collector:
 
     def __init__(self, maker: AnyRowMaker, records: Records, chunk_rows: int) -> None:
         self._maker, self._records, self._chunk_rows = maker, records, chunk_rows
-        self._chunk = Chunk()
+        self._chunk, self._limit = Chunk(), min(FIRST_CHUNK_ROWS, chunk_rows)
+        self._held = 0  # records of the chunk
         self._ordinal = 0
         self._batch: list[tuple[int, int, Any, Any]] = []  # ordinal, line, record, what its text is made of
+        self._batch_bytes = 0
 
     def take_block(self, block: Block) -> Iterator[Chunk]:
         """Take a block in, a chunk's share at a time; yields each chunk that it fills."""
         self._convert_batch()
         start = 0
         while start < len(block):
-            size = min(len(block) - start, self._chunk_rows - self._ordinal % self._chunk_rows)
+            size = min(len(block) - start, self._limit - self._held)
             lines = _count_from(block.first_line + start, size)
             rows, faults = self._maker.rows_of_columns(
                 [column.slice(start, size) for column in block.columns], lines.cast(TEXT)
             )
             first = self._ordinal + 1
             self._ordinal += size
+            self._held += size
             for position, fault in sorted(faults.items()):
                 self._set_apart(
                     first + position,
@@ -86,11 +95,14 @@ class _Collector:
     def take_record(self, record: Any) -> Chunk | None:
         """Take the record in that was just read, or what is wrong with it; returns the chunk if it is full."""
         self._ordinal += 1
+        self._held += 1
         if isinstance(record, BadRecord):
             self._set_apart(self._ordinal, self._records.line, record, self._records.raw_text())
         else:
-            self._batch.append((self._ordinal, self._records.line, record, self._records.raw_lines()))
-        if len(self._batch) == BATCH_ROWS or self._ordinal % self._chunk_rows == 0:
+            raw = self._records.raw_lines()
+            self._batch.append((self._ordinal, self._records.line, record, raw))
+            self._batch_bytes += len(raw) if isinstance(raw, str) else 0
+        if len(self._batch) == BATCH_ROWS or self._batch_bytes >= CHUNK_BYTES or self._held == self._limit:
             self._convert_batch()
         return self._full_chunk()
 
@@ -100,16 +112,18 @@ class _Collector:
         return None if self._chunk.is_empty else self._chunk
 
     def _full_chunk(self) -> Chunk | None:
-        if self._ordinal % self._chunk_rows:
+        if self._held < self._limit and self._chunk.size_bytes < CHUNK_BYTES:
             return None
-        chunk, self._chunk = self._chunk, Chunk()
+        self._convert_batch()
+        chunk, self._chunk, self._held = self._chunk, Chunk(), 0
+        self._limit = min(2 * self._limit, self._chunk_rows)
         return chunk
 
     def _convert_batch(self) -> None:
         if not self._batch:
             return
         ordinals, lines, records, raw = zip(*self._batch, strict=True)
-        self._batch = []
+        self._batch, self._batch_bytes = [], 0
         rows, faults = self._maker.rows(records, lines)
         for position, fault in sorted(faults.items()):
             self._set_apart(ordinals[position], lines[position], fault, self._records.text_of(raw[position]))
@@ -117,7 +131,7 @@ class _Collector:
 
     def _set_apart(self, ordinal: int, line: int, fault: BadValue, raw_text: str) -> None:
         column = fault.column or None if isinstance(fault, FaultyColumn) else None
-        self._chunk.quarantined.append(
+        self._chunk.set_apart(
             Quarantined(line, ordinal, column, fault.reason, fault.detail, fault.remedy, raw_text)
         )
 
@@ -134,7 +148,12 @@ def write_all(writer: ChunkWriter, chunks: Iterator[Chunk], on_rows: Callable[[i
     """
     counts = Counts()
     pending: collections.deque[tuple[Chunk, Future[tuple[int, int]]]] = collections.deque()
-    with collector_at_rest(), _thread("ingest-prepare") as preparing, _thread("ingest-write") as writing:
+    with (
+        collector_at_rest(),
+        threads_alternate(),
+        _thread("ingest-prepare") as preparing,
+        _thread("ingest-write") as writing,
+    ):
         for chunk in chunks:
             ready = preparing.submit(writer.prepare, chunk)
             pending.append((chunk, writing.submit(_write, writer, ready)))

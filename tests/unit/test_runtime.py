@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from resources.runtime import at_once, collector_at_rest
+from resources.runtime import at_once, collector_at_rest, threads_alternate
 from resources.settings import PROJECT_ROOT
 
 
@@ -46,6 +46,17 @@ def test_the_collector_rests_and_works_again_as_it_did_before():
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled() == was_enabled
+
+
+def test_threads_alternate_sooner_until_the_last_who_asked_has_ended():
+    before = sys.getswitchinterval()
+    first, second = threads_alternate(), threads_alternate()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() < before / 2
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == before
 
 
 ARROW = """
