@@ -72,13 +72,13 @@ def _on_own_stack(stack: "Stack", *, once: bool) -> None:
         try:
             stack.start()
             ui = stack.state.urls["ui"]
-            show(ui, stack.home.path, stack.raise_if_crashed)
+            show(ui, stack.home.path, stack.restart_ended)
             if once:
                 return
             typer.echo(f"\nthe UI: {ui} (Ctrl-C stops everything)")
             while True:
                 raise_if_asked()
-                stack.raise_if_crashed()
+                stack.restart_ended()
                 time.sleep(0.2)
         except StopRequested as request:
             typer.echo(f"stopping ({request})")

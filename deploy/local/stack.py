@@ -117,7 +117,7 @@ class Stack:
         if faults:
             raise StackError("; ".join(faults))
 
-    def raise_if_crashed(self) -> None:
+    def restart_ended(self) -> None:
         """Start anew what ended by itself; raise `ChildDiedError` if that was PostgreSQL, or before all were up."""
         for member in self._members:
             code = member.child.exit_code()
@@ -308,7 +308,7 @@ class Stack:
     def _ready(
         self, part: Part, started: float, urls: Mapping[str, str] | None = None, note: str = ""
     ) -> None:
-        self.raise_if_crashed()
+        self.restart_ended()
         known = next((p for p in self.state.parts if p.name == part.name), part)
         part = replace(part, process=known.process, log=known.log, is_ready=True)
         self._set(replace(self.state.with_part(part), urls={**self.state.urls, **(urls or {})}))

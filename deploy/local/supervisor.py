@@ -66,7 +66,7 @@ def run_in_foreground(stack: Stack, report: Report, on_ready: Callable[[], None]
             on_ready()
             while True:
                 raise_if_asked()
-                stack.raise_if_crashed()
+                stack.restart_ended()
                 time.sleep(_WATCH_SECONDS)
         except StopRequested as request:
             report(f"stopping ({request})")

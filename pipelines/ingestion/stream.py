@@ -23,11 +23,12 @@ from pipelines.ingestion.writer import ChunkWriter
 from resources.runtime import collector_at_rest, threads_alternate
 
 CHUNK_ROWS = 40_000  # a round trip to PostgreSQL; measured: fewer cost it more a row, more cost memory
-CHUNK_BYTES = 48 << 20  # of rows as they are held; sales of 170 bytes as they land are 18 MiB
+CHUNK_BYTES = 20 << 20  # of rows as they are held; 40,000 sales of 170 bytes as they land are 16 MiB
 FIRST_CHUNK_ROWS = (
     5_000  # of a file, so that PostgreSQL soon has work; each chunk may be twice the one before it
 )
 BATCH_ROWS = 5_000  # converted together
+BATCH_BYTES = 4 << 20  # of their texts
 CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
 
@@ -102,7 +103,7 @@ class _Collector:
             raw = self._records.raw_lines()
             self._batch.append((self._ordinal, self._records.line, record, raw))
             self._batch_bytes += len(raw) if isinstance(raw, str) else 0
-        if len(self._batch) == BATCH_ROWS or self._batch_bytes >= CHUNK_BYTES or self._held == self._limit:
+        if len(self._batch) == BATCH_ROWS or self._batch_bytes >= BATCH_BYTES or self._held == self._limit:
             self._convert_batch()
         return self._full_chunk()
 

@@ -152,7 +152,7 @@ def test_a_request_to_stop_that_came_while_an_object_was_cleared_away_is_not_los
     def ready() -> None:
         Cleared()
 
-    monkeypatch.setattr(own, "raise_if_crashed", watch)
+    monkeypatch.setattr(own, "restart_ended", watch)
     keeper.run_in_foreground(own, said.append, ready)
     assert dropped == [keeper.StopRequested]
     assert said == ["stopping (SIGTERM)", "stopped"]

@@ -31,7 +31,7 @@ def receiver(stack: Stack) -> ProcessId | None:
 
 def wait_received(stack: Stack) -> None:
     def is_received() -> bool | None:
-        stack.raise_if_crashed()
+        stack.restart_ended()
         return True if look_at(stack).slot.holder_pid is not None else None
 
     assert wait_until(is_received, seconds=60, poll_seconds=0.2), tail_of(stack)
@@ -115,7 +115,7 @@ def has_begun_again(stack: Stack) -> bool:
 
 
 def revived(stack: Stack, first: ProcessId) -> bool | None:
-    stack.raise_if_crashed()
+    stack.restart_ended()
     return True if receiver(stack) != first else None
 
 
