@@ -87,7 +87,10 @@ def _on_own_stack(stack: "Stack", *, once: bool) -> None:
 
 
 def show(ui: str, home: Path, check: Callable[[], None]) -> None:
-    """Land the samples, run the job over its days, print what came of it. `check` raises when the stack crashed."""
+    """Land the samples, run the job over its days, print what came of it.
+
+    `check` starts parts of the stack anew, and raises when it cannot.
+    """
     from cli.dagster_client import DagsterClient
     from cli.session import session
 

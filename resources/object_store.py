@@ -189,8 +189,9 @@ class ObjectStore:
             if self._folder is None:
                 yield from map(bytes, found.stream(min_chunk_size=_CHUNK_BYTES))
                 return
-            # the driver streams a file by 8 KiB, which takes it seven times as long
-            with (self._folder / found.meta["path"]).open("rb", buffering=0) as file:
+            place = self._folder / found.meta["path"]
+            del found  # the driver's handle; it streams a file by 8 KiB, which takes it seven times as long
+            with place.open("rb", buffering=0) as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
         except FileNotFoundError as error:
@@ -250,9 +251,12 @@ class ObjectStore:
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
         message = f"the object store {self.url} could not {act} {path!r}: {_reason(error)}"
-        if isinstance(error, PermissionDeniedError) or "Permission denied (os error 13)" in message:
+        if (
+            isinstance(error, PermissionDeniedError | PermissionError)
+            or "Permission denied (os error 13)" in message
+        ):
             return ObjectForbiddenError(f"{message}; give Longbox's user the right to it")
-        is_passing = isinstance(error, GenericError)
+        is_passing = isinstance(error, GenericError | OSError) and not isinstance(error, FileNotFoundError)
         remedy = "; try again, and check that the store can be reached" if is_passing else ""
         remedy = next((said for code, said in _REMEDIES.items() if code in message), remedy)
         return (ObjectStoreUnavailableError if is_passing else ObjectStoreError)(message + remedy)

@@ -28,7 +28,7 @@ FIRST_CHUNK_ROWS = (
     5_000  # of a file, so that PostgreSQL soon has work; each chunk may be twice the one before it
 )
 BATCH_ROWS = 5_000  # converted together
-BATCH_BYTES = 4 << 20  # of their texts
+BATCH_CHARACTERS = 4 << 20  # of their texts; a batch of wide records ends with them
 CHUNKS_AHEAD = 2  # that are read while the last one is: one is made ready, one is written
 
 
@@ -66,7 +66,7 @@ class _Collector:
         self._held = 0  # records of the chunk
         self._ordinal = 0
         self._batch: list[tuple[int, int, Any, Any]] = []  # ordinal, line, record, what its text is made of
-        self._batch_bytes = 0
+        self._batch_size = 0
 
     def take_block(self, block: Block) -> Iterator[Chunk]:
         """Take a block in, a chunk's share at a time; yields each chunk that it fills."""
@@ -102,8 +102,12 @@ class _Collector:
         else:
             raw = self._records.raw_lines()
             self._batch.append((self._ordinal, self._records.line, record, raw))
-            self._batch_bytes += len(raw) if isinstance(raw, str) else 0
-        if len(self._batch) == BATCH_ROWS or self._batch_bytes >= BATCH_BYTES or self._held == self._limit:
+            self._batch_size += _size_of(raw)
+        if (
+            len(self._batch) == BATCH_ROWS
+            or self._batch_size >= BATCH_CHARACTERS
+            or self._held == self._limit
+        ):
             self._convert_batch()
         return self._full_chunk()
 
@@ -124,7 +128,7 @@ class _Collector:
         if not self._batch:
             return
         ordinals, lines, records, raw = zip(*self._batch, strict=True)
-        self._batch, self._batch_bytes = [], 0
+        self._batch, self._batch_size = [], 0
         rows, faults = self._maker.rows(records, lines)
         for position, fault in sorted(faults.items()):
             self._set_apart(ordinals[position], lines[position], fault, self._records.text_of(raw[position]))
@@ -135,6 +139,12 @@ class _Collector:
         self._chunk.set_apart(
             Quarantined(line, ordinal, column, fault.reason, fault.detail, fault.remedy, raw_text)
         )
+
+
+def _size_of(raw: Any) -> int:
+    """How long the texts are that a record's text is made of: one, several lines, or the values of a row."""
+    parts = (raw,) if isinstance(raw, str | bytes) else raw
+    return sum(len(part) for part in parts if isinstance(part, str | bytes))
 
 
 def _count_from(first: int, size: int) -> Column:

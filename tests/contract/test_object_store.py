@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import sys
 
 import pytest
 
@@ -103,6 +104,17 @@ def test_a_landing_day_loads_from_it_once(url, database_url, tmp_path):
 def test_a_url_that_is_none_says_what_would_be_right(wrong):
     with pytest.raises(UserError, match="file:///"):
         ObjectStore.from_url(wrong)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="/proc/self/mem is Linux's: a file that opens and cannot be read"
+)
+def test_a_disk_that_fails_while_a_local_file_is_read_is_a_fault_to_try_again(tmp_path):
+    (tmp_path / "sales.csv").symlink_to("/proc/self/mem")
+    with pytest.raises(
+        ObjectStoreUnavailableError, match=r"could not read 'sales.csv': .*Input/output error"
+    ):
+        list(ObjectStore.from_url(tmp_path.as_uri()).read("sales.csv"))
 
 
 def test_a_store_that_is_away_is_a_fault_to_try_again(s3_url, monkeypatch):
