@@ -62,6 +62,7 @@ def test_what_is_left_in_the_spool_is_shipped_while_the_server_is_away_and_cover
             with receiving(settings, backups):
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")
+                backups.cluster.write()  # a receiver makes the next segment's file when there is something in it
                 assert wait_until(lambda: len([f for f in left() if f.is_file()]) > 1 or None, seconds=20)
         archive = WalArchive(backups.repository)
         before = archive.covered()
