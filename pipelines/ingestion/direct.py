@@ -74,7 +74,6 @@ class DirectCopy:
         self._without_default = needed.keys() - self._defaults.keys()
         self._default_texts: dict[int, str] = {}
         self._expects_new = True
-        self._period_starts: dict[str, str] = {}  # of days that were seen
         self._read_defaults()
 
     def prepare(self, rows: Any) -> "Copies | None":
@@ -151,13 +150,11 @@ class DirectCopy:
     def _period_of_each(self, rows: Any) -> Column:
         """The first day of each row's partition."""
         days = flat(rows["event_on"]).dictionary_encode()
-        starts = [self._period_starts.get(day) or self._start_of(day) for day in days.dictionary.to_pylist()]
+        starts = [
+            NULL if day == NULL else self._target.period_of(dt.date.fromisoformat(day)).isoformat()
+            for day in days.dictionary.to_pylist()
+        ]
         return texts(starts).take(days.indices)
-
-    def _start_of(self, day: str) -> str:
-        start = NULL if day == NULL else self._target.period_of(dt.date.fromisoformat(day)).isoformat()
-        self._period_starts[day] = start
-        return start
 
     def _lines(self, rows: Any) -> tuple[Column, Literal["binary", "text"]]:
         """In COPY's binary format where every value has one."""

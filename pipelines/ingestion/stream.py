@@ -103,11 +103,7 @@ class _Collector:
             raw = self._records.raw_lines()
             self._batch.append((self._ordinal, self._records.line, record, raw))
             self._batch_size += _size_of(raw)
-        if (
-            len(self._batch) == BATCH_ROWS
-            or self._batch_size >= BATCH_CHARACTERS
-            or self._held == self._limit
-        ):
+        if len(self._batch) == BATCH_ROWS or self._batch_size >= BATCH_CHARACTERS:
             self._convert_batch()
         return self._full_chunk()
 
