@@ -1,6 +1,9 @@
-"""Fixtures of several integration tests: the test's own database opened, the bundled catalogue, comics markets."""
+"""Fixtures of several integration tests: the test's own database opened, the bundled catalogue, comics markets, and a
+platform in a cluster that is backed up.
+"""
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +14,7 @@ from pipelines.catalog.loader import load_catalog, system_folders
 from pipelines.catalog.model import Catalog
 from resources.database import Database
 from resources.settings import Settings
+from tests.backup_cluster import Cluster, fast_folder, migrated_database
 from tests.comics_market import Market, open_market
 
 RATE_DAYS = ("2026-10-01", "2026-10-02", "2026-10-05", "2026-10-30")
@@ -54,3 +58,27 @@ def markets(
             return made
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def platform_url(cluster: Cluster) -> Iterator[str]:
+    """A database with the platform's tables in the cluster that is backed up."""
+    with migrated_database(cluster, "longbox_platform") as url:
+        yield url
+
+
+@pytest.fixture
+def backup_settings(platform_url: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of the platform there: a store, a copy store, and no keys yet."""
+    home = fast_folder("longbox-home-")
+    for name in ("objects", "copies"):
+        (tmp_path / name).mkdir()
+    yield Settings.load(
+        {
+            "LONGBOX_HOME": str(home),
+            "LONGBOX_POSTGRES_URL": platform_url,
+            "LONGBOX_OBJECT_STORE": (tmp_path / "objects").as_uri(),
+            "LONGBOX_BACKUP_COPY_STORES": (tmp_path / "copies").as_uri(),
+        }
+    )
+    shutil.rmtree(home, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the tests of migrations share: empty databases, folders of revisions, schema dumps.
+"""What the tests of migrations share: empty databases, folders of revisions and their states, schema dumps.
 
 Databases are made on the server of the test session and dropped afterwards; nothing here is a test.
 """
@@ -15,10 +15,16 @@ import psycopg
 from psycopg import sql
 
 from deploy.local.binaries import find_postgres
-from pipelines.migration import MigrationResult, migrate
+from pipelines.migration import MigrationResult, migrate, status
+from pipelines.migration.revisions import PLATFORM_FOLDER
 from resources.settings import PROJECT_ROOT
 
 ASSETS = PROJECT_ROOT / "assets"
+# the platform's revisions, which every migration applies first
+PLATFORM = tuple(sorted(f"longbox_{file.name[:4]}" for file in PLATFORM_FOLDER.glob("*.sql")))
+# a first revision of a `Shop`, and how many tables it has
+GOODS = "CREATE TABLE shop.goods (id int PRIMARY KEY);"
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'shop'"
 
 
 def with_database(url: str, name: str) -> str:
@@ -68,6 +74,11 @@ class Shop:
     def migrate(self, url: str) -> MigrationResult:
         """Apply what is there; what is reported ends up in `said`."""
         return migrate(url, [self.folder], report=self.said.append)
+
+
+def states(url: str, *folders: Path) -> dict[str, str]:
+    """The state of each revision: of the platform, of `folders`, and of those that were applied before."""
+    return {item.revision: item.state for item in status(url, list(folders))}
 
 
 def execute(
