@@ -38,7 +38,7 @@ class Chunk:
     quarantined: list[Quarantined] = field(default_factory=list)
     taken: int = 0  # rows, repetitions among them
     size_bytes: int = 0  # of the rows' columns and of bad records' texts, about
-    texts: Any = None  # what `direct` made of the rows beforehand
+    prepared: Any = None  # what `direct` made of the rows beforehand
     _parts: list[Any] = field(default_factory=list)
 
     def extend(

@@ -49,20 +49,30 @@ class Copies(NamedTuple):
     entries: Entries
 
 
+class Prepared(NamedTuple):
+    """What can be made of a chunk's rows beforehand.
+
+    `candidates` are the keys that the registry may have; `copies` is None where most rows are expected to be known.
+    """
+
+    candidates: Column
+    copies: "Copies | None"
+
+
 class DirectCopy:
     """Writes the rows of chunks of one file that are simply new or known. Works under the feed's lock."""
 
     def __init__(
         self, connection: Connection, target: Target, periods: Periods, columns: Sequence[str],
-        parameters: Mapping[str, Any],
+        parameters: Mapping[str, Any], bulk_bytes: int | None,
     ) -> None:  # fmt: skip
-        """`parameters`: feed_id, load_id, landing_day and file_name."""
+        """`parameters`: feed_id, load_id, landing_day and file_name; `bulk_bytes`: the size of a large file."""
         self._connection = connection
         self._target, self._periods = target, periods
         self._names = sql.SQL(", ").join(map(sql.Identifier, columns))
         shapes = [target.shape.column(name) for name in columns]
         self._encoders = [binary.encoder(shape.base_type_name, shape.enum_labels) for shape in shapes]
-        self._registry = Registry(connection, parameters)
+        self._registry = Registry(connection, parameters, bulk_bytes)
         self._day, self._load_id = parameters["landing_day"], parameters["load_id"]
         # An empty field of a NOT NULL column means its default; COPY has to be told the text.
         needed = {
@@ -76,19 +86,17 @@ class DirectCopy:
         self._expects_new = True
         self._read_defaults()
 
-    def prepare(self, rows: Any) -> "Copies | None":
-        """What COPY takes of a chunk's rows when they are new, which nothing has to be asked for.
+    def prepare(self, rows: Any) -> Prepared:
+        """What `write` needs of a chunk's rows. Asks PostgreSQL for nothing. Of every chunk, in their order."""
+        copies = self._copies_of(rows) if self._expects_new else None
+        return Prepared(self._registry.candidates(rows), copies)
 
-        None where that is not to be expected: most rows of the chunk before were none.
-        """
-        return self._copies_of(rows) if self._expects_new else None
-
-    def write(self, rows: Any, prepared: "Copies | None") -> tuple[int, Any]:
+    def write(self, rows: Any, prepared: Prepared) -> tuple[int, Any]:
         """Write the rows of a chunk that are new or known. Returns how many were new, and the rows that are neither.
 
         If the table refuses a new row, all new ones are among those returned.
         """
-        known = self._registry.find(rows)
+        known = self._registry.find(rows, prepared.candidates)
         needs_more = pc.or_(rows["is_repeated"], rows["is_tombstone"])
         again = pc.and_(known.as_they_are, pc.invert(needs_more))
         if pc.any(again).as_py():
@@ -96,23 +104,23 @@ class DirectCopy:
         is_new = pc.invert(pc.or_(needs_more, known.by_key))
         number = pc.sum(is_new).as_py() or 0
         self._expects_new = 2 * number > rows.num_rows
-        if number and self._copy(rows, is_new, prepared):
+        if number and self._copy(rows, is_new, prepared.copies):
             return number, rows.filter(pc.invert(pc.or_(again, is_new)))
         return 0, rows.filter(pc.invert(again))
 
-    def _copy(self, rows: Any, is_new: Column, prepared: "Copies | None") -> bool:
+    def _copy(self, rows: Any, is_new: Column, copies: "Copies | None") -> bool:
         """Copy new rows into the table and the registry; False if one is refused, nothing is copied then."""
-        if prepared is None:
+        if copies is None:
             rows = rows.filter(is_new)
-            prepared = self._copies_of(rows)
+            copies = self._copies_of(rows)
         elif not pc.all(is_new).as_py():
-            prepared = _only(prepared, flat(is_new).to_numpy(zero_copy_only=False))
-        if prepared is None:
+            copies = _only(copies, flat(is_new).to_numpy(zero_copy_only=False))
+        if copies is None:
             return False
         try:
             with self._connection.transaction():
-                self._copy_into_table(prepared)
-                self._registry.add(prepared.entries)
+                self._copy_into_table(copies)
+                self._registry.add(copies.entries)
         except REFUSALS:
             return False
         return True

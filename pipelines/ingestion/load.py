@@ -228,7 +228,7 @@ class Loader:
         writer = ChunkWriter(
             connection, target, maker.columns, load_id=load_id, landing_day=account["landing_day"],
             file_name=account["file_name"], run_id=self.run_id,
-            fills_new_partitions=content.size_bytes >= self.bulk_bytes,
+            bulk_bytes=content.size_bytes if content.size_bytes >= self.bulk_bytes else None,
         )  # fmt: skip
         counts = write_all(
             writer, collect(maker, records, _chain(first, stream), self.chunk_rows),

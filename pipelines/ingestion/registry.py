@@ -1,5 +1,8 @@
 """The registry of record keys as a load uses it: a chunk's keys looked up, its new ones added, its known ones noted.
 
+A feed's first large file meets an empty registry: there only its own keys can be known, and a filter in memory tells
+nearly all new ones from them. The feed's lock, which the file holds, keeps others from adding any.
+
 Everything goes in PostgreSQL's binary format and in the order of the registry's primary key: measured, that takes half
 of the server's time. https://www.postgresql.org/docs/18/sql-copy.html#SQL-COPY-FILE-FORMATS
 """
@@ -17,6 +20,7 @@ from psycopg.abc import Buffer
 
 from pipelines.ingestion import binary
 from pipelines.ingestion.columns import NULL, Column, flat, joined, where
+from pipelines.ingestion.key_filter import KeyFilter
 from resources.database import Connection
 from resources.sql import Queries
 
@@ -46,23 +50,36 @@ class Entries(NamedTuple):
 class Registry:
     """The registry for one file. Works inside the file's transaction, under the feed's lock."""
 
-    def __init__(self, connection: Connection, parameters: Mapping[str, Any]) -> None:
-        """`parameters`: feed_id, load_id, landing_day and file_name."""
+    def __init__(self, connection: Connection, parameters: Mapping[str, Any], bulk_bytes: int | None) -> None:
+        """`parameters`: feed_id, load_id, landing_day and file_name; `bulk_bytes`: the size of a large file."""
         self._connection = connection
         self._parameters = parameters
         self._cursor = connection.cursor(binary=True)
         self._cursor.adapters.register_dumper(_Array, _ArrayDumper)
+        # Where nothing is known of a feed, its large file only meets keys of its own: few of them are looked up then.
+        is_first = bulk_bytes is not None and self._is_empty()
+        self._own_keys = KeyFilter(bulk_bytes or 0) if is_first else None
 
-    def find(self, rows: Any) -> Known:
-        """Look the keys of a chunk's rows up."""
+    def candidates(self, rows: Any) -> Column:
+        """The keys of a chunk's rows that the registry may have, sorted. To be asked of every chunk, in their order.
+
+        Asks PostgreSQL for nothing.
+        """
         keys = flat(rows["key_hash"])
-        query = {**self._parameters, "keys": _uuids(keys.take(pc.sort_indices(keys)))}
-        with self._by_index():
-            row = self._cursor.execute(QUERIES["known_versions"], query).fetchone()
-        found = cast("bytes | None", row[0] if row else None)
+        if self._own_keys is not None:
+            hashes = binary.hashes(keys)
+            may_be_known = self._own_keys.may_hold(hashes)
+            self._own_keys.add(hashes)
+            keys = keys.filter(pyarrow.array(may_be_known))
+        return keys.take(pc.sort_indices(keys))
+
+    def find(self, rows: Any, candidates: Column) -> Known:
+        """Look the keys of a chunk's rows up, of which only `candidates` may be there."""
+        found = self._versions(candidates) if len(candidates) else None
         if not found:
             nobody = pyarrow.repeat(pyarrow.scalar(False), rows.num_rows)
             return Known(nobody, nobody)
+        keys = flat(rows["key_hash"])
         versions = _hex_of(found, 64)
         counts = pc.value_counts(pc.utf8_slice_codeunits(versions, 0, 32))
         single = counts.field("values").filter(pc.equal(counts.field("counts"), 1))
@@ -71,6 +88,18 @@ class Registry:
             pc.is_in(keys, value_set=counts.field("values")),
             pc.and_(pc.is_in(pairs, value_set=versions), pc.is_in(keys, value_set=single)),
         )
+
+    def _versions(self, keys: Column) -> bytes | None:
+        """Key and content of the versions that are there, None if there are none."""
+        with self._by_index():
+            query = {**self._parameters, "keys": _uuids(keys)}
+            row = self._cursor.execute(QUERIES["known_versions"], query).fetchone()
+        return cast("bytes | None", row[0] if row else None)
+
+    def _is_empty(self) -> bool:
+        with self._by_index():
+            row = self._connection.execute(QUERIES["has_entries"], self._parameters).fetchone()
+        return not cast("tuple[bool]", row)[0]
 
     def entries(self, rows: Any) -> Entries:
         """The entries of new rows. Raises `pyarrow.ArrowInvalid` where a revision is no 64-bit number."""

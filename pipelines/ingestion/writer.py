@@ -34,8 +34,9 @@ class ChunkWriter:
 
     def __init__(
         self, connection: Connection, target: Target, columns: Sequence[str], *, load_id: int, landing_day: dt.date,
-        file_name: str, run_id: str | None, fills_new_partitions: bool = False,
+        file_name: str, run_id: str | None, bulk_bytes: int | None = None,
     ) -> None:  # fmt: skip
+        """`bulk_bytes`: the size of a large file, which fills the new partitions it needs by itself."""
         self._connection = connection
         self._target = target
         self._columns = tuple(columns)
@@ -44,8 +45,10 @@ class ChunkWriter:
         }  # fmt: skip
         self._run_id = run_id
         names = sql.SQL(", ").join(map(sql.Identifier, self._columns))
-        self._periods = Periods(connection, target, load_id=load_id, fills_new=fills_new_partitions)
-        self._direct = DirectCopy(connection, target, self._periods, self._columns, self._parameters)
+        self._periods = Periods(connection, target, load_id=load_id, fills_new=bulk_bytes is not None)
+        self._direct = DirectCopy(
+            connection, target, self._periods, self._columns, self._parameters, bulk_bytes
+        )
         staged = _staged_names(self._columns)
         columns_as_staged = sql.SQL(", ").join(
             sql.SQL("{} AS {}").format(sql.Identifier(name), place)
@@ -58,8 +61,8 @@ class ChunkWriter:
 
     def prepare(self, chunk: Chunk) -> Chunk:
         """Do the part of `write` that PostgreSQL is not needed for, while it may still work on the chunk before."""
-        if chunk.taken:
-            chunk.texts = self._direct.prepare(chunk.rows)
+        if chunk.taken and chunk.prepared is None:
+            chunk.prepared = self._direct.prepare(chunk.rows)
         return chunk
 
     def write(self, chunk: Chunk) -> tuple[int, int]:
@@ -73,7 +76,7 @@ class ChunkWriter:
         if not chunk.taken:
             return 0, {}
         self._periods.ensure(chunk.event_days())
-        loaded, rest = self._direct.write(chunk.rows, chunk.texts)
+        loaded, rest = self._direct.write(chunk.rows, self.prepare(chunk).prepared)
         if not rest.num_rows:
             return loaded, {}
         self._make_staging()

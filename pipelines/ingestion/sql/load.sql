@@ -97,6 +97,10 @@ FROM unnest(ARRAY['enable_seqscan', 'enable_bitmapscan', 'enable_hashjoin', 'ena
 SELECT ARRAY[current_setting('enable_seqscan'), current_setting('enable_bitmapscan'),
              current_setting('enable_hashjoin'), current_setting('enable_mergejoin')]
 
+-- name: has_entries
+-- Whether the registry has anything of a feed. Relies on its primary key.
+SELECT EXISTS (SELECT FROM longbox.record_keys WHERE feed_id = %(feed_id)s)
+
 -- name: known_versions
 -- The versions that the registry has of a chunk's keys (sorted), 32 bytes each: key and content. One walk through its
 -- primary key, which a sorted array enters once for each page and not once for each key.
