@@ -6,6 +6,7 @@ https://www.postgresql.org/docs/18/ddl-partitioning.html#DDL-PARTITIONING-DECLAR
 """
 
 import contextlib
+import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -82,65 +83,107 @@ def bulk_table(connection: AnyConnection, schema: str, table: str, owner: str) -
     )  # fmt: skip
 
 
-def make_fresh(
-    connection: AnyConnection, table: BulkTable, span: Span, partitions: Sequence[Partition], name: str
-) -> FreshPartition | None:
-    """Make the table that shall be the partition of `span`, called `name` until then; None where it cannot be made.
+class FreshPartitions:
+    """The partitions of a table that this transaction makes and fills, known by their first days.
 
-    `partitions` are those there are. No lock is held that others wait for: nobody else can see the table.
+    Until they are attached they are the partitions of a table that nobody else sees either, the `intake`: one COPY into
+    it takes rows for all of them.
     """
-    final = {"schema": table.schema, "table": f"{table.table}_{span.suffix}"}
-    exists = connection.execute(_SQL["relation_exists"], final).fetchone()
-    if overlaps(span, partitions) or (exists and exists[0]) or len(final["table"].encode()) > _NAME_BYTES:
-        return None
-    fresh = FreshPartition(span, table.schema, name)
-    lower, upper = (bound_literal(day, table.key_type) for day in (span.lower, span.upper))
-    user = _current_user(connection)
-    try:
-        with connection.transaction(), _as_role(connection, table.owner):
-            connection.execute(
-                _SQL.compose("create_fresh", partition=fresh.identifier, parent=table.parent,
-                             key=sql.Identifier(table.key_column), lower=lower, upper=upper)
-            )  # fmt: skip
-            if table.identity_column and table.sequence:
-                connection.execute(
-                    _SQL.compose("number_fresh", partition=fresh.identifier,
-                                 column=sql.Identifier(table.identity_column), sequence=sql.Literal(table.sequence))
-                )  # fmt: skip
-            connection.execute(
-                _SQL.compose("lend_fresh", partition=fresh.identifier, role=sql.Identifier(user))
-            )
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable):
-        return None
-    return fresh
 
+    def __init__(self, connection: AnyConnection, table: BulkTable, name: str) -> None:
+        """`name` is the intake's, and how theirs begin until they are attached."""
+        self._connection = connection
+        self._table = table
+        self._name = name
+        self.made: dict[dt.date, FreshPartition] = {}
 
-def attach_fresh(connection: AnyConnection, table: BulkTable, made: Sequence[FreshPartition]) -> None:
-    """Give fresh partitions their indexes and attach them, as the last work of the transaction.
+    @property
+    def intake(self) -> sql.Identifier:
+        """The table that takes rows for all of them; there is none before the first is made."""
+        return sql.Identifier(self._table.schema, self._name)
 
-    Holds the table's advisory lock of partitions and the locks of ATTACH from then until the transaction ends. Where
-    another has made the same partition in the meantime, the rows go over into it.
-    """
-    if not made:
-        return
-    with _as_role(connection, table.owner):
-        for fresh in made:
-            _build_indexes(connection, table, fresh)
-        connection.execute(
-            _SQL["lock_partitions"], {"name": f"longbox partitions of {table.schema}.{table.table}"}
+    def make(self, span: Span, partitions: Sequence[Partition]) -> bool:
+        """Make the table that shall be the partition of `span`; False where it cannot be made.
+
+        `partitions` are those there are. No lock is held that others wait for: nobody else can see the table.
+        """
+        final = {"schema": self._table.schema, "table": f"{self._table.table}_{span.suffix}"}
+        exists = self._connection.execute(_SQL["relation_exists"], final).fetchone()
+        if overlaps(span, partitions) or (exists and exists[0]) or len(final["table"].encode()) > _NAME_BYTES:
+            return False
+        fresh = FreshPartition(span, self._table.schema, f"{self._name}_{span.suffix}")
+        user = _current_user(self._connection)
+        try:
+            with self._connection.transaction(), _as_role(self._connection, self._table.owner):
+                if not self.made:
+                    self._make_intake(user)
+                self._make(fresh, user)
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable):
+            return False
+        self.made[span.lower] = fresh
+        return True
+
+    def _make_intake(self, user: str) -> None:
+        key = sql.Identifier(self._table.key_column)
+        self._connection.execute(
+            _SQL.compose("create_intake", intake=self.intake, parent=self._table.parent, key=key)
         )
-        partitions = list_partitions(connection, table.schema, table.table)
-        for fresh in made:
-            if overlaps(fresh.span, partitions):
-                columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+        self._number_and_lend(self.intake, user)
+
+    def _make(self, fresh: FreshPartition, user: str) -> None:
+        table, partition = self._table, fresh.identifier
+        bounds = _bounds(table, fresh.span)
+        key = sql.Identifier(table.key_column)
+        self._connection.execute(
+            _SQL.compose("create_fresh", partition=partition, parent=table.parent, key=key, **bounds)
+        )
+        self._number_and_lend(partition, user)
+        self._connection.execute(
+            _SQL.compose("attach_partition", partition=partition, parent=self.intake, **bounds)
+        )
+
+    def _number_and_lend(self, made: sql.Identifier, user: str) -> None:
+        if self._table.identity_column and self._table.sequence:
+            column, sequence = sql.Identifier(self._table.identity_column), sql.Literal(self._table.sequence)
+            self._connection.execute(
+                _SQL.compose("number_fresh", partition=made, column=column, sequence=sequence)
+            )
+        self._connection.execute(_SQL.compose("lend_fresh", partition=made, role=sql.Identifier(user)))
+
+    def attach(self) -> None:
+        """Give them their indexes and attach them, as the last work of the transaction.
+
+        Holds the table's advisory lock of partitions and the locks of ATTACH from then until the transaction ends.
+        Where another has made the same partition in the meantime, the rows go over into it.
+        """
+        if not self.made:
+            return
+        connection, table = self._connection, self._table
+        with _as_role(connection, table.owner):
+            for fresh in self.made.values():
                 connection.execute(
-                    _SQL.compose(
-                        "hand_over", parent=table.parent, partition=fresh.identifier, columns=columns
-                    )
+                    _SQL.compose("detach_fresh", partition=fresh.identifier, intake=self.intake)
                 )
-                connection.execute(_SQL.compose("drop_fresh", partition=fresh.identifier))
-            else:
-                _attach(connection, table, fresh)
+                _build_indexes(connection, table, fresh)
+            connection.execute(_SQL.compose("drop_fresh", partition=self.intake))
+            connection.execute(
+                _SQL["lock_partitions"], {"name": f"longbox partitions of {table.schema}.{table.table}"}
+            )
+            partitions = list_partitions(connection, table.schema, table.table)
+            for fresh in self.made.values():
+                if overlaps(fresh.span, partitions):
+                    _hand_over(connection, table, fresh)
+                else:
+                    _attach(connection, table, fresh)
+        self.made.clear()
+
+
+def _hand_over(connection: AnyConnection, table: BulkTable, fresh: FreshPartition) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    connection.execute(
+        _SQL.compose("hand_over", parent=table.parent, partition=fresh.identifier, columns=columns)
+    )
+    connection.execute(_SQL.compose("drop_fresh", partition=fresh.identifier))
 
 
 def _build_indexes(connection: AnyConnection, table: BulkTable, fresh: FreshPartition) -> None:
@@ -169,12 +212,16 @@ def _attach(connection: AnyConnection, table: BulkTable, fresh: FreshPartition) 
     if table.identity_column:
         column = sql.Identifier(table.identity_column)
         connection.execute(_SQL.compose("unnumber_fresh", partition=partition, column=column))
-    bounds = {
-        "lower": bound_literal(fresh.span.lower, table.key_type),
-        "upper": bound_literal(fresh.span.upper, table.key_type),
-    }
+    bounds = _bounds(table, fresh.span)
     connection.execute(_SQL.compose("attach_partition", partition=partition, parent=table.parent, **bounds))
     connection.execute(_SQL.compose("forget_bounds", partition=partition))
+
+
+def _bounds(table: BulkTable, span: Span) -> dict[str, sql.Composable]:
+    return {
+        "lower": bound_literal(span.lower, table.key_type),
+        "upper": bound_literal(span.upper, table.key_type),
+    }
 
 
 def _literally(definition: str) -> sql.Composable:

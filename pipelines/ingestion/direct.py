@@ -8,8 +8,6 @@ table refuses sends the whole chunk back to it, which finds the row that is at f
 
 import contextlib
 import datetime as dt
-import itertools
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
@@ -126,28 +124,33 @@ class DirectCopy:
         return True
 
     def _copy_into_table(self, copies: Copies) -> None:
-        """One COPY into each table that takes some of the rows: the partitioned one, and partitions being filled."""
-        runs = pc.run_end_encode(copies.periods)
-        starts = [dt.date.fromisoformat(period) for period in runs.values.to_pylist()]
-        ends = zip(map(self._periods.home_of, starts), runs.run_ends.to_pylist(), strict=True)
-        first = 0
-        for home, of_home in itertools.groupby(ends, key=operator.itemgetter(0)):
-            last = [end for _, end in of_home][-1]
-            statement = QUERIES.compose(
-                "copy_new_rows", table=home, columns=self._names, form=sql.SQL(copies.form)
-            )
-            with self._connection.cursor().copy(statement) as copy:
-                lines = copies.lines.slice(first, last - first)
-                copy.write(binary.message(lines) if copies.form == "binary" else text_of(lines))
-            first = last
+        """One COPY into the table, and one for all partitions that the file is filling."""
+        is_fresh = pc.is_in(copies.periods, value_set=texts(day.isoformat() for day in self._periods.fresh))
+        self._copy_lines(self._target.identifier, copies, pc.invert(is_fresh))
+        self._copy_lines(self._periods.intake, copies, is_fresh)
+
+    def _copy_lines(self, home: sql.Identifier, copies: Copies, wanted: Column) -> None:
+        if not pc.any(wanted).as_py():
+            return
+        lines = copies.lines if pc.all(wanted).as_py() else copies.lines.filter(wanted)
+        statement = QUERIES.compose(
+            "copy_new_rows", table=home, columns=self._names, form=sql.SQL(copies.form)
+        )
+        with self._connection.cursor().copy(statement) as copy:
+            copy.write(binary.message(lines) if copies.form == "binary" else text_of(lines))
 
     def _copies_of(self, rows: Any) -> "Copies | None":
-        """None where the direct way is not open: a default that PostgreSQL has to make, a revision past 64 bits."""
+        """None where the direct way is not open: a default that PostgreSQL has to make, a revision past 64 bits.
+
+        By key, as indexes lie. A partition at a time, so that few pages are in use, but where the file fills many that
+        have no indexes yet: of COPY PostgreSQL makes up to 1,000 slots for each that takes its rows at once.
+        """
         with contextlib.suppress(_NoDefaultError, pyarrow.ArrowInvalid):
             periods = self._period_of_each(rows)
+            names = ["key"] if self._periods.may_be_fresh else ["period", "key"]
             order = pc.sort_indices(
                 pyarrow.table({"period": periods, "key": rows["key_hash"]}),
-                sort_keys=[("period", "ascending"), ("key", "ascending")],
+                sort_keys=[(name, "ascending") for name in names],
             )
             lines, form = self._lines(rows)
             return Copies(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pipelines.catalog.bulk_partitions import FreshPartition, attach_fresh, bulk_table, make_fresh
+from pipelines.catalog.bulk_partitions import FreshPartition, FreshPartitions, bulk_table
 from pipelines.catalog.model import PartitionUnit
 from pipelines.catalog.partitions import list_partitions, missing_spans, span_of
 from pipelines.catalog.shape import TableShape
@@ -49,14 +49,28 @@ class Periods:
     def __init__(self, connection: Connection, target: Target, *, load_id: int, fills_new: bool) -> None:
         self._connection = connection
         self._target = target
-        self._load_id = load_id
         self._seen: set[dt.date] = set()
-        self.fresh: dict[dt.date, FreshPartition] = {}
-        self._bulk = (
+        bulk = (
             bulk_table(connection, target.schema, target.table, target.owner_role)
             if fills_new and target.unit is not None and target.owner_role is not None
             else None
         )
+        self._fresh = FreshPartitions(connection, bulk, f"longbox_loading_{load_id}") if bulk else None
+
+    @property
+    def may_be_fresh(self) -> bool:
+        """Whether the file may fill partitions by itself."""
+        return self._fresh is not None
+
+    @property
+    def fresh(self) -> dict[dt.date, FreshPartition]:
+        """The partitions that the file fills, by their first days."""
+        return self._fresh.made if self._fresh else {}
+
+    @property
+    def intake(self) -> sql.Identifier:
+        """The table that takes the rows of `fresh`, if there are any."""
+        return self._fresh.intake if self._fresh else self._target.identifier
 
     def ensure(self, days: set[dt.date]) -> None:
         """See to it that every one of `days` has a partition that takes rows. Once a partition and file."""
@@ -65,26 +79,15 @@ class Periods:
         if not starts or target.unit is None:
             return
         others = starts
-        if self._bulk is not None:
+        if self._fresh is not None:
             there = list_partitions(self._connection, target.schema, target.table)
             missing = missing_spans(there, sorted(starts), target.unit)
-            for span in missing:
-                name = f"longbox_loading_{self._load_id}_{span.suffix}"
-                fresh = make_fresh(self._connection, self._bulk, span, there, name)
-                if fresh is not None:
-                    self.fresh[span.lower] = fresh
-            others = {span.lower for span in missing} - self.fresh.keys()
+            others = {span.lower for span in missing if not self._fresh.make(span, there)}
         if others:
             target.ensure_partitions(others)
         self._seen |= starts
 
-    def home_of(self, period: dt.date) -> sql.Identifier:
-        """The table that takes the rows of a partition, known by its first day: the table itself, or a fresh one."""
-        fresh = self.fresh.get(period)
-        return self._target.identifier if fresh is None else fresh.identifier
-
     def close(self) -> None:
         """Attach the fresh partitions. The last work on the table in the transaction of the file."""
-        if self._bulk is not None:
-            attach_fresh(self._connection, self._bulk, list(self.fresh.values()))
-            self.fresh.clear()
+        if self._fresh is not None:
+            self._fresh.attach()

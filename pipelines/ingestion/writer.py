@@ -166,16 +166,14 @@ class ChunkWriter:
     def _insert_into_homes(self, parameters: dict[str, Any]) -> int:
         """Insert staged rows that are new where they belong: into the table, and into partitions being filled."""
         fresh = list(self._periods.fresh.values())
-        homes = [(self._target.identifier, fresh, False), *((one.identifier, [one], True) for one in fresh)]
+        spans = {"lowers": [one.span.lower for one in fresh], "uppers": [one.span.upper for one in fresh]}
+        homes = {False: self._target.identifier} | ({True: self._periods.intake} if fresh else {})
         inserted = 0
-        for home, partitions, is_inside in homes:
+        for is_inside, home in homes.items():
             insert = QUERIES.compose("insert_new", table=home, columns=self._names, values=self._values)
-            spans = {
-                "lowers": [one.span.lower for one in partitions],
-                "uppers": [one.span.upper for one in partitions],
-                "is_inside": is_inside,
-            }
-            inserted += self._connection.execute(insert, parameters | spans).rowcount
+            inserted += self._connection.execute(
+                insert, parameters | spans | {"is_inside": is_inside}
+            ).rowcount
         return inserted
 
     def close(self) -> None:

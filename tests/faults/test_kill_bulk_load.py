@@ -106,7 +106,7 @@ def test_a_load_killed_at_any_step_leaves_nothing_and_running_again_completes(
     drop(place)
     names = steps.read_text().splitlines()
     points = {name: names.index(name) + 1 for name in names if any(part in name for part in NEW_STEPS)}
-    assert {"attach_fresh", "make_fresh", "find", "_copy_into_table", "land_again", "_attach"} <= {
+    assert {"attach", "make", "_make_intake", "_versions", "_copy_lines", "land_again", "_attach"} <= {
         name.rpartition(".")[2] for name in points
     }
     for number, (name, step) in enumerate(points.items()):

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
+from pipelines.catalog.bulk_partitions import FreshPartitions
 from pipelines.catalog.digest import digest_tables
-from pipelines.ingestion import Loader, periods, reconcile
+from pipelines.ingestion import Loader, reconcile
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
 DAY = "2026-10-30"
@@ -95,6 +96,25 @@ def test_a_file_that_fills_its_partitions_leaves_what_one_does_that_has_them_mad
     assert reconcile(shop.database, shop.feed, dt.date.fromisoformat(DAY)).problems == ()
 
 
+def test_columns_that_were_dropped_made_up_or_have_rules_are_as_in_partitions_made_beforehand(shop):
+    with shop.owner.connection() as connection:
+        connection.execute(
+            "ALTER TABLE shop.sales ADD COLUMN gone integer, "
+            "ADD COLUMN cents bigint GENERATED ALWAYS AS ((price * 100)::bigint) STORED, "
+            "ADD COLUMN dozens numeric GENERATED ALWAYS AS (price * 12) VIRTUAL, "
+            "ADD COLUMN seen_at timestamptz NOT NULL DEFAULT now(), "
+            "ADD CONSTRAINT has_item CHECK (item <> ''), ALTER COLUMN item SET STORAGE EXTERNAL"
+        )
+        connection.execute("ALTER TABLE shop.sales DROP COLUMN gone")
+    shop.land(DAY, "a.csv", history())
+    shop.load(DAY, bulk_bytes=1 << 30, chunk_rows=40)
+    made_up = "SELECT sale_id, price, cents, dozens, seen_at IS NULL FROM shop.sales ORDER BY key_hash, content_hash"
+    expected = partitions(shop), shop.rows(made_up)
+    forget(shop)
+    shop.load(DAY, **BULK)
+    assert (partitions(shop), shop.rows(made_up)) == expected
+
+
 def test_rows_of_partitions_that_are_there_go_into_them_beside_new_ones(shop):
     shop.land("2026-10-29", "a.csv", csv_of(*(sale(n, 3) for n in range(30))))
     shop.load("2026-10-29")
@@ -138,13 +158,13 @@ def test_two_loaders_that_fill_the_same_new_partition_at_once_both_keep_all_thei
         f"landing/shop/returns/{DAY}/b.csv", csv_of(*(sale(n, 2 + n % 3) for n in range(60))).encode()
     )
     both_filled = threading.Barrier(2, timeout=60)
-    attach = periods.attach_fresh
+    attach = FreshPartitions.attach
 
-    def attach_when_both_have_filled(*arguments):
+    def attach_when_both_have_filled(fresh):
         both_filled.wait()
-        attach(*arguments)
+        attach(fresh)
 
-    monkeypatch.setattr(periods, "attach_fresh", attach_when_both_have_filled)
+    monkeypatch.setattr(FreshPartitions, "attach", attach_when_both_have_filled)
     loads = {}
 
     def load(feed):
@@ -176,8 +196,8 @@ def test_where_filling_first_would_differ_the_partitions_are_made_beforehand(sho
     with shop.owner.connection() as connection:
         connection.execute(change)
     made = []
-    make = periods.make_fresh
-    monkeypatch.setattr(periods, "make_fresh", lambda *arguments: made.append(1) or make(*arguments))
+    make = FreshPartitions.make
+    monkeypatch.setattr(FreshPartitions, "make", lambda *arguments: made.append(1) or make(*arguments))
     shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 3) for n in range(30))))
     assert account(shop.load(DAY, **BULK)) == (30, 30, 0, 0)
     assert made == [] and len(partitions(shop)) == 3

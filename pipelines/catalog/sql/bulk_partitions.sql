@@ -27,6 +27,10 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND p.partstrat = 'r' AND
                          OR NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)))
   AND (own.sequence IS NULL OR has_sequence_privilege(current_user, own.sequence, 'USAGE'))
 
+-- name: create_intake
+-- What it partitions by finds the place of a row, whatever rules its partitions have for it.
+CREATE TABLE {intake} (LIKE {parent} INCLUDING DEFAULTS INCLUDING GENERATED) PARTITION BY RANGE ({key})
+
 -- name: create_fresh
 -- The CHECK spares ATTACH from reading the rows.
 CREATE TABLE {partition} (
@@ -40,6 +44,9 @@ ALTER TABLE {partition} ALTER {column} SET DEFAULT nextval({sequence}::regclass)
 -- name: lend_fresh
 -- What default privileges give is enough, as a rule; a role without them could not fill what it asked for.
 GRANT SELECT, INSERT ON {partition} TO {role}
+
+-- name: detach_fresh
+ALTER TABLE {intake} DETACH PARTITION {partition}
 
 -- name: index_fresh
 CREATE INDEX ON {partition} {definition}
