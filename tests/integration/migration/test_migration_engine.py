@@ -1,6 +1,5 @@
 """The engine: everything once and in order, a revision all or nothing; the dry run is a script that does the same."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +21,6 @@ from tests.integration.migration_support import (
     value,
 )
 from tests.shop import SHOP_YAML, make_shop
-
-
-@pytest.fixture
-def url(postgres_admin_url: str) -> Iterator[str]:
-    with new_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
 
 
 def test_an_empty_database_gets_everything_and_a_second_run_changes_nothing(url: str, shop: Shop) -> None:

@@ -1,24 +1,12 @@
 """Going down: a dry run unless told otherwise, dependents first, ledgered, refused before anything of it runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.migration import migrate, migrate_down
 from pipelines.migration.errors import DownRefusedError
-from tests.integration.migration_support import GOODS, TABLES, Shop, execute, new_database, value
-
-
-@pytest.fixture
-def url(postgres_admin_url: str) -> Iterator[str]:
-    with new_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
+from tests.integration.migration_support import GOODS, TABLES, Shop, execute, value
 
 
 def test_going_down_is_a_dry_run_unless_told_otherwise(url: str, shop: Shop) -> None:

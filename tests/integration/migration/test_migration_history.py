@@ -1,6 +1,5 @@
 """The history of a database: refused when files or records tell another, left alone when a system's folder is away."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,18 +7,7 @@ import pytest
 from pipelines.migration import migrate
 from pipelines.migration.errors import EditedRevisionError, MissingRevisionError, RevisionFileError
 from pipelines.migration.history import HistoryError
-from tests.integration.migration_support import GOODS, TABLES, Shop, execute, new_database, states, value
-
-
-@pytest.fixture
-def url(postgres_admin_url: str) -> Iterator[str]:
-    with new_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
+from tests.integration.migration_support import GOODS, TABLES, Shop, execute, states, value
 
 
 def test_an_edited_applied_file_is_refused_with_what_to_do(url: str, shop: Shop) -> None:

@@ -4,9 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,17 +15,6 @@ from pipelines.migration.errors import MigrationBusyError
 from pipelines.migration.lock import LOCK_KEY
 from resources.settings import PROJECT_ROOT
 from tests.integration.migration_support import GOODS, PLATFORM, TABLES, Shop, execute, new_database, value
-
-
-@pytest.fixture
-def url(postgres_admin_url: str) -> Iterator[str]:
-    with new_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
 
 
 def test_two_migrators_at_once_apply_each_revision_once(url: str, shop: Shop) -> None:

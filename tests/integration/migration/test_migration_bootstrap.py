@@ -1,25 +1,11 @@
 """What must stand before the first revision: rights of the user, the shared roles, the schema, a server new enough."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from pipelines.migration import migrate
 from pipelines.migration.errors import PrivilegeError
 from resources.errors import UserError
 from tests.integration.migration_support import GOODS, PLATFORM, Shop, execute, new_database, value, with_user
-
-
-@pytest.fixture
-def url(postgres_admin_url: str) -> Iterator[str]:
-    with new_database(postgres_admin_url) as url:
-        yield url
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path / "shop")
 
 
 def test_a_user_without_rights_is_told_what_an_administrator_has_to_do(
