@@ -26,6 +26,10 @@ from resources.sql import Queries
 
 _SQL = Queries.of("pipelines.catalog")
 _NAME_BYTES = 63
+# The last, that a partitioned table cannot be told to lie in the database's own tablespace (`default_tablespace`).
+_CANNOT_MAKE = (
+    psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable, psycopg.errors.FeatureNotSupported,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def bulk_table(connection: AnyConnection, schema: str, table: str, owner: str) -
     """What filling partitions of a table before they are attached takes; None where that would not be the same.
 
     It would not where the session cannot work as `owner`, or the table is not `owner`'s; where triggers or foreign keys
-    look at each row; where a unique index could refuse rows that are copied already (one without the identity column).
+    look at each row; where a unique index could refuse rows that are copied already (one without the identity column);
+    where a publication sends the table's rows to others, which would get none of a table that is none of it yet.
     """
     row = connection.execute(
         _SQL["bulk_table"], {"schema": schema, "table": table, "owner": owner}
@@ -118,7 +123,7 @@ class FreshPartitions:
                 if not self.made:
                     self._make_intake(user)
                 self._make(fresh, user)
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable):
+        except _CANNOT_MAKE:
             return False
         self.made[span.lower] = fresh
         return True

@@ -31,6 +31,8 @@ QUERIES = Queries.of("pipelines.ingestion")
 REFUSALS = (
     psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException, psycopg.errors.ProgramLimitExceeded,
 )  # fmt: skip
+# So many partitions COPY fills without putting its slots down in between (MAX_PARTITION_BUFFERS of its source).
+_PARTITIONS_AT_HAND = 32
 _CONSTANT = re.compile(r"^('[^']*'(::[\w \[\]()]+)?|-?[0-9.]+|true|false|now\(\))$", re.IGNORECASE)
 
 
@@ -142,12 +144,13 @@ class DirectCopy:
     def _copies_of(self, rows: Any) -> "Copies | None":
         """None where the direct way is not open: a default that PostgreSQL has to make, a revision past 64 bits.
 
-        By key, as indexes lie. A partition at a time, so that few pages are in use, but where the file fills many that
+        By key, as indexes lie. A partition at a time, so that few pages are in use, but where the file fills some that
         have no indexes yet: of COPY PostgreSQL makes up to 1,000 slots for each that takes its rows at once.
         """
         with contextlib.suppress(_NoDefaultError, pyarrow.ArrowInvalid):
             periods = self._period_of_each(rows)
-            names = ["key"] if self._periods.may_be_fresh else ["period", "key"]
+            is_mixed = self._periods.fresh and len(pc.unique(periods)) <= _PARTITIONS_AT_HAND
+            names = ["key"] if is_mixed else ["period", "key"]
             order = pc.sort_indices(
                 pyarrow.table({"period": periods, "key": rows["key_hash"]}),
                 sort_keys=[(name, "ascending") for name in names],

@@ -20,6 +20,7 @@ from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
 from pipelines.ingestion.decode import Content, decompressed, fingerprint
 from pipelines.ingestion.deletions import bind_feed
+from pipelines.ingestion.direct import REFUSALS
 from pipelines.ingestion.errors import (
     FileChangedError,
     UnreadableFileError,
@@ -155,7 +156,7 @@ class Loader:
                 return self._load_content(connection, target, info, content, account, progress)
         except UnreadableFileError as fault:
             return self._quarantine_file(info, fault, account)
-        except DatabaseLimitError:
+        except (DatabaseLimitError, *REFUSALS):
             size = cast("int | None", account["content_bytes"])
             if size is None or size < self.bulk_bytes:
                 raise

@@ -58,11 +58,6 @@ class Periods:
         self._fresh = FreshPartitions(connection, bulk, f"longbox_loading_{load_id}") if bulk else None
 
     @property
-    def may_be_fresh(self) -> bool:
-        """Whether the file may fill partitions by itself."""
-        return self._fresh is not None
-
-    @property
     def fresh(self) -> dict[dt.date, FreshPartition]:
         """The partitions that the file fills, by their first days."""
         return self._fresh.made if self._fresh else {}

@@ -3,7 +3,9 @@
 import datetime as dt
 import threading
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from pipelines.catalog.bulk_partitions import FreshPartitions
 from pipelines.catalog.digest import digest_tables
@@ -190,6 +192,10 @@ def test_two_loaders_that_fill_the_same_new_partition_at_once_both_keep_all_thei
         "ALTER TABLE shop.sales ADD CONSTRAINT one_a_day UNIQUE (sale_id, price, sold_on)",
         "CREATE FUNCTION shop.nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';"
         "CREATE TRIGGER look BEFORE INSERT ON shop.sales FOR EACH ROW EXECUTE FUNCTION shop.nothing()",
+        "ALTER TABLE shop.sales ADD COLUMN other bigint GENERATED ALWAYS AS IDENTITY",
+        "RESET ROLE; CREATE PUBLICATION sent FOR TABLE shop.sales",
+        "RESET ROLE; CREATE PUBLICATION sent FOR TABLES IN SCHEMA shop",
+        "RESET ROLE; CREATE PUBLICATION sent FOR ALL TABLES",
     ],
 )
 def test_where_filling_first_would_differ_the_partitions_are_made_beforehand(shop, change, monkeypatch):
@@ -201,3 +207,26 @@ def test_where_filling_first_would_differ_the_partitions_are_made_beforehand(sho
     shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 3) for n in range(30))))
     assert account(shop.load(DAY, **BULK)) == (30, 30, 0, 0)
     assert made == [] and len(partitions(shop)) == 3
+
+
+def test_a_database_that_names_its_own_tablespace_has_the_partitions_made_beforehand(
+    shop, database_url, object_store_url, tmp_path
+):
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET default_tablespace = pg_default").format(name))
+    (tmp_path / "anew").mkdir()
+    anew = open_shop(database_url, object_store_url, tmp_path / "anew")
+    forget(anew)
+    anew.land(DAY, "a.csv", history())
+    assert account(anew.load(DAY, **BULK)) == (218, 203, 12, 3)
+    assert len(partitions(anew)) == 6
+    anew.close()
+
+
+def test_a_row_that_an_index_cannot_be_built_over_costs_no_other(shop):
+    with shop.owner.connection() as connection:
+        connection.execute("CREATE INDEX ON shop.sales ((1 / (sale_id::integer - 57)))")
+    shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 4) for n in range(100))))
+    assert account(shop.load(DAY, **BULK)) == (100, 99, 0, 1)
+    assert shop.rows("SELECT line, reason FROM longbox.quarantine") == [(59, "refused_by_table")]

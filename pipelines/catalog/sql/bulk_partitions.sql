@@ -20,6 +20,10 @@ FROM pg_class c
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND p.partstrat = 'r' AND p.partnatts = 1
   AND pg_get_userbyid(c.relowner) = %(owner)s AND pg_has_role(session_user, c.relowner, 'SET')
   AND NOT c.relrowsecurity AND NOT c.relhastriggers
+  AND (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attidentity <> '') <= 1
+  AND NOT EXISTS (SELECT FROM pg_publication WHERE puballtables)
+  AND NOT EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = c.oid)
+  AND NOT EXISTS (SELECT FROM pg_publication_namespace WHERE pnnspid = c.relnamespace)
   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND (k.contype IN ('f', 'x') OR k.condeferrable))
   AND NOT EXISTS (SELECT FROM pg_index i
                   WHERE i.indrelid = c.oid AND i.indisunique
