@@ -244,8 +244,12 @@ def bind(
     own = {column.name: column for column in shape.columns if not (column.is_generated or column.is_identity)}
     reserved = LINEAGE_NAMES | feed.derive.keys()
     by_landed_name = {landed.casefold(): column for landed, column in feed.columns.items()}
+    columns = [by_landed_name.get(landed.casefold()) for landed in header]
+    mapped = set(columns)
     for index, landed in enumerate(header):
-        column = by_landed_name.get(landed.casefold()) or same_name(landed, own, by_landed_name)
+        column = columns[index]
+        if column is None and (named := same_name(landed, own)) not in mapped:
+            column = named
         if column is None or column not in own or column in reserved:
             unknown.append(landed)
         elif column in position:

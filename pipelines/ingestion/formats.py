@@ -10,7 +10,7 @@ import codecs
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +19,7 @@ from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.csv_records import Block, CsvRecords, Record
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError, plain_name
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
+from pipelines.ingestion.names import NO_OTHER_NAMES, OtherNames
 
 _JSON = re.compile("\ufeff?\\s*(?:\\[\\s*)?\\{")  # how an object begins, or a list of some
 
@@ -50,7 +51,7 @@ def open_records(
     encoding: str,
     delimiter: str | None,
     wanted: Sequence[str],
-    others: Mapping[str, str] | None = None,
+    others: OtherNames = NO_OTHER_NAMES,
 ) -> Records:
     """The reader that fits the content (`head` are its first bytes) and, failing that, the file's name.
 
@@ -74,7 +75,7 @@ def open_records(
         ".ndjson",
         ".json",
     }:
-        return JsonRecords(lines, wanted, others or {})
+        return JsonRecords(lines, wanted, others)
     return CsvRecords(lines, delimiter, wanted)
 
 
@@ -90,7 +91,7 @@ def _marked_encoding(head: bytes) -> str | None:
 class JsonRecords:
     """One JSON object a line. Numbers keep their decimal text; the columns are those the feed knows."""
 
-    def __init__(self, lines: Lines, wanted: Sequence[str], others: Mapping[str, str]) -> None:
+    def __init__(self, lines: Lines, wanted: Sequence[str], others: OtherNames) -> None:
         self._lines = lines
         self._names = JsonNames(wanted, others)
         self.header = list(self._names.wanted)
@@ -165,9 +166,12 @@ class JsonNames:
     `wanted` are those to be found, each once: of names that mean the same (`others`) only the first.
     """
 
-    def __init__(self, wanted: Sequence[str], others: Mapping[str, str]) -> None:
-        self.wanted = [name for name in wanted if name not in others]
-        self._others = {other.casefold(): name for other, name in others.items() if name in self.wanted}
+    def __init__(self, wanted: Sequence[str], others: OtherNames) -> None:
+        self.wanted = [name for name in wanted if name not in others.landed]
+        self._others = {
+            other.casefold(): name for other, name in others.landed.items() if name in self.wanted
+        }
+        self._own = {own.casefold(): name for own, name in others.own.items() if name in self.wanted}
         self._by_form = {name.casefold(): name for name in reversed(self.wanted)} | self._others
         self._known: dict[tuple[str, ...], FoundNames] = {}  # records of a feed have few sets of names
 
@@ -197,6 +201,11 @@ class JsonNames:
                 )
             else:
                 found[name] = key
+        for key in sorted(unknown):
+            name = self._own.get(key.casefold()) or self._own.get(plain_name(key))
+            if name is not None and name not in found:
+                found[name] = key
+                unknown.remove(key)
         if keys and not found:
             listed = ", ".join(sorted(keys)[:10])
             fault = BadRecord(
@@ -292,12 +301,26 @@ def _plain_values(column: Any) -> list[Any]:
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
     if pa.types.is_float32(column.type):
-        column = pc.cast(column, pa.string())  # 1.1, which as a double would be 1.100000023841858
+        column = _single_precision(column)
     try:
         values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     except (ValueError, KeyError, OverflowError):  # a year past 9999, a map with a key twice: one row's fault
         values = [_plain_value(scalar) for scalar in column]
     return values
+
+
+def _single_precision(column: Any) -> Any:
+    """Numbers of single precision as texts: 1.1, which as a double would be 1.100000023841858, but large ones exactly."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    doubles = pc.cast(column, pa.float64())
+    size = pc.abs(doubles)
+    is_large = pc.and_(
+        pc.greater_equal(size, 2.0**24), pc.less(size, 2.0**63)
+    )  # 123456792, not the shorter 123456790
+    whole = pc.cast(pc.if_else(is_large, doubles, 0.0), pa.int64())
+    return pc.if_else(is_large, pc.cast(whole, pa.string()), pc.cast(column, pa.string()))
 
 
 def _plain_value(scalar: Any) -> Any:

@@ -21,7 +21,7 @@ from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
-from pipelines.ingestion.names import known_names, other_names
+from pipelines.ingestion.names import OtherNames, known_names, other_names
 from pipelines.ingestion.periods import Target
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
@@ -252,9 +252,9 @@ def _by_header(
     others = other_names(feed)
     landed_names = {column: names[0] for column, names in feed.landed_names.items()}
     names = list(header["names"])
-    wanted = [name for name in wanted if name not in others]
+    wanted = [name for name in wanted if name not in others.landed]
     if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since
-        names = [name for name in names if name not in others]
+        names = [name for name in names if name not in others.landed]
         names += [name for name in wanted if name not in names]
     for quarantine_id, ordinal, line, reason, text in rows:
         place = (quarantine_id, ordinal, line)
@@ -302,7 +302,7 @@ def _cut_off() -> BadRecord:
 
 
 def _json_record(
-    text: str, wanted: Sequence[str], others: Mapping[str, str], landed_names: Mapping[str, str]
+    text: str, wanted: Sequence[str], others: OtherNames, landed_names: Mapping[str, str]
 ) -> "list[Any] | BadRecord":
     if len(text) >= RAW_TEXT_LIMIT:
         return _cut_off()

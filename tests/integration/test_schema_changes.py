@@ -101,6 +101,25 @@ def test_a_renamed_column_puts_its_file_aside_until_it_is_mapped(shop, content, 
     assert ("renamed", "item") in kinds(shop, DAYS[1])
 
 
+def test_a_name_that_is_mapped_later_takes_nothing_from_the_files_that_came_before(shop):
+    earlier = json.dumps(dict(zip(HEADER.split(","), ("north", "4", *SALE[2:]), strict=True))) + "\n"
+    land(shop, DAYS[0], sales(1))
+    land(shop, DAYS[0], earlier, "b.jsonl")
+    shop.reload(SHOP_YAML.replace("{id: sale_id}", "{id: sale_id, article: item}"))
+    load = shop.load(DAYS[0])
+    assert (load.landed_rows, load.loaded_rows) == (4, 2), "read again under the new mapping, the same rows"
+    assert shop.rows("SELECT count(*) FROM shop.sales WHERE item IS NULL") == [(0,)]
+    both = csv_of((*SALE[:1], "7", *SALE[2:], "desk"), header=f"{HEADER},article")
+    as_json = json.dumps(
+        {"item": "chair", "shop": "north", "id": "8", "price": 5, "sold_at": SALE[4], "article": "desk"}
+    )
+    for content, name in ((both, "c.csv"), (as_json + "\n", "d.jsonl")):
+        assert land(shop, DAYS[1], content, name).outcome == "complete"
+    assert shop.rows("SELECT item FROM shop.sales WHERE sale_id IN ('7', '8')") == [("desk",), ("desk",)], (
+        "the landed name comes before the column's own"
+    )
+
+
 def test_a_column_that_may_be_missing_is_not_taken_for_renamed(shop):
     shop.reload(SHOP_YAML.replace("    starts_on", "    may_be_missing: [item]\n    starts_on"))
     land(shop, DAYS[0], sales(1))

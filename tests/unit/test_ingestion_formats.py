@@ -220,3 +220,12 @@ def test_regular_lines_are_taken_apart_as_one_block():
     records = open_records(pieces(data, 200), data, "x.csv", encoding="utf-8", delimiter=None, wanted=WANTED)
     found = list(records.pieces())
     assert all(isinstance(piece, csv_records.Block) for piece in found) and sum(map(len, found)) == 100
+
+
+def test_numbers_of_single_precision_keep_their_digits_and_large_ones_every_digit():
+    numbers = [1.1, -0.3, 16777216.0, 123456792.0, 2147483520.0, -2147483520.0, 3.4e38, None]
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": pa.array(numbers, pa.float32())}), sink)
+    found = [values[0] for _, values in read(sink.getvalue(), "x.parquet")[1]]
+    assert found[:6] == ["1.1", "-0.3", "16777216", "123456792", "2147483520", "-2147483520"]
+    assert float(found[6]) == 3.4e38 and found[7] is None
