@@ -40,6 +40,12 @@ def land(
         for path in files:
             target = land_file(current.store, found, path, day, replace=replace)
             typer.echo(f"landed {target} ({path.stat().st_size:,} bytes)")
+    if replace and not found.key:
+        typer.echo(
+            f"{feed} has no `key:`, so that nothing tells which rows the new content corrects: rows of the old "
+            "one that were loaded stay beside it",
+            err=True,
+        )
     typer.echo(
         f"{feed} {day}: loaded by the landing sensor, or by materialising that day in the UI or with "
         f"`longbox run {daily_pipeline_of(system)} --date {day}`"

@@ -43,15 +43,21 @@ def list_entries(
             landing_day=date.date() if date else None,
             limit=limit,
         )
-        counts = (
-            [] if as_json or status == "all" else quarantine.count_quarantine(current.database, status=status)
-        )
+        counts = []
+        if not as_json and status != "all" and date is None:
+            counts = [
+                count
+                for count in quarantine.count_quarantine(current.database, status=status)
+                if feed in (None, count[0]) and reason in (None, count[1])
+            ]
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row.__dict__, default=str, ensure_ascii=False))
         return
     if not rows:
-        typer.echo("the quarantine is empty" if status == "open" else f"no entry is {status}")
+        chosen = any(choice is not None for choice in (feed, reason, date))
+        empty = "the quarantine is empty" if status == "open" else f"no entry is {status}"
+        typer.echo("no such entry" if chosen else empty)
         return
     for name, why, number in counts:
         typer.echo(f"{number:>8,}  {name}  {why}")

@@ -310,7 +310,7 @@ def _plain_values(column: Any) -> list[Any]:
 
 
 def _single_precision(column: Any) -> Any:
-    """Numbers of single precision as texts: 1.1, which as a double would be 1.100000023841858, but large ones exactly."""
+    """Numbers of single precision as texts: 1.1 so, which is 1.100000023841858 as a double; large ones exactly."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

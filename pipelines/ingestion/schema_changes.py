@@ -1,11 +1,13 @@
 """How a file's columns differ from those of the feed's files before it: noticed, told once, never loaded as nulls.
 
-A column that every earlier file had and this one lacks, while a name nobody has seen before is there, was most likely
-renamed: loading the file would null its data, so it is put aside whole (docs/decisions/0012-schema-changes.md). All
-other changes are reported and the file loads. Compared are the feed's last files up to the landing day.
+A column that nearly every earlier file had and this one lacks, while a name nobody has seen before is there, was most
+likely renamed: loading the file would null its data, so it is put aside whole
+(docs/decisions/0012-schema-changes.md). All other changes are reported and the file loads. Compared are the feed's
+last files up to the landing day.
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -21,6 +23,7 @@ from resources.database import Connection, Database
 from resources.sql import storable
 
 COMPARED_FILES = 20
+USUAL_SHARE = 0.9  # of them have a column: one odd file does not keep a renaming from being seen
 RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts
 _CONVERSIONS = ("not_a_number", "not_a_date", "not_a_time", "wrong_type", "not_in_list")
 
@@ -90,15 +93,16 @@ def compare(feed: Feed, schema: FileSchema, earlier: Sequence[FileSchema]) -> li
     """What is different in `schema`. Raises `UnreadableFileError` for a file in which a column was renamed."""
     if not earlier:
         return []
-    always = frozenset(earlier[0].columns).intersection(*(file.columns for file in earlier))
-    gone = sorted(always - schema.columns.keys() - set(feed.may_be_missing))
+    columns = Counter(column for file in earlier for column in file.columns)
+    usual = {column for column, files in columns.items() if files >= USUAL_SHARE * len(earlier)}
+    gone = sorted(usual - schema.columns.keys() - set(feed.may_be_missing))
     seen = {name.casefold() for file in earlier for name in (*file.unknown, *file.columns.values())}
     fresh = sorted(name for name in schema.unknown if name.casefold() not in seen)
     if gone and fresh:
-        raise _renamed(feed, gone, fresh, earlier[0])
+        raise _renamed(feed, gone, fresh, earlier)
     changes = [
         SchemaChange(
-            "missing", column, f"{earlier[0].columns[column]!r} in every file", "not in the file",
+            "missing", column, f"{_landed(column, earlier)!r} in {_how_many(column, earlier)}", "not in the file",
             f"rows load without it: ask who sends the feed, or list {column} under `may_be_missing`",
         )
         for column in gone
@@ -129,15 +133,28 @@ def _changed_columns(schema: FileSchema, earlier: Sequence[FileSchema]) -> list[
 
 
 def _renamed(
-    feed: Feed, gone: Sequence[str], fresh: Sequence[str], before: FileSchema
+    feed: Feed, gone: Sequence[str], fresh: Sequence[str], earlier: Sequence[FileSchema]
 ) -> UnreadableFileError:
-    names = ", ".join(f"{before.columns[column]!r} ({column})" for column in gone)
+    names = ", ".join(
+        f"{_landed(column, earlier)!r} ({column}) was in {_how_many(column, earlier)} before"
+        for column in gone
+    )
+    example = f", as in {fresh[0]}: {gone[0]}" if len(gone) == len(fresh) == 1 else ""
     return UnreadableFileError(
         "renamed_column",
-        f"{names} was in every file before and is missing, {', '.join(map(repr, fresh))} is new: renamed?",
-        f"map the new name under `columns` of feed {feed.key_name}, as in {fresh[0]}: {gone[0]}; or, if it is another "
+        f"{names} and is missing, {', '.join(map(repr, fresh))} is new: renamed?",
+        f"map the new name under `columns` of feed {feed.key_name}{example}; or, if it is another "
         f"thing, `may_be_missing: [{', '.join(gone)}]`; then run the day again",
     )
+
+
+def _landed(column: str, earlier: Sequence[FileSchema]) -> str:
+    """How the newest of the files that have a column call it."""
+    return next(file.columns[column] for file in earlier if column in file.columns)
+
+
+def _how_many(column: str, earlier: Sequence[FileSchema]) -> str:
+    return "every file" if all(column in file.columns for file in earlier) else "nearly every file"
 
 
 def retyped_columns(

@@ -52,13 +52,14 @@ def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
 @functools.lru_cache(maxsize=65536)
 def _date_of_text(text: str) -> str:
     match = _DATE.fullmatch(text.strip())
+    why = ""
     try:
         if match is not None:
             return dt.date.fromisoformat(match[1]).isoformat()
-        reason = "write YYYY-MM-DD, or declare the feed's format under `formats`"
     except ValueError as error:
-        reason = str(error)
-    raise BadValue("not_a_date", f"{shown(text)} is not a date", reason)
+        why = f" ({error})"
+    remedy = "write YYYY-MM-DD, or declare the feed's format under `formats`"
+    raise BadValue("not_a_date", f"{shown(text)} is not a date{why}", remedy)
 
 
 def _date(value: Any) -> str:
@@ -95,13 +96,14 @@ def _from_iso(value: Any) -> dt.datetime:
     if isinstance(value, dt.date):
         return dt.datetime(value.year, value.month, value.day)
     text = value.strip() if isinstance(value, str) else ""
+    why = ""
     try:
         if _TIME.fullmatch(text):
             return dt.datetime.fromisoformat(text)
-        reason = "write YYYY-MM-DDTHH:MM:SS with Z or an offset, or declare the feed's format under `formats`"
     except ValueError as error:
-        reason = str(error)
-    raise BadValue("not_a_time", f"{shown(value)} is not a time", reason)
+        why = f" ({error})"
+    remedy = "write YYYY-MM-DDTHH:MM:SS with Z or an offset, or declare the feed's format under `formats`"
+    raise BadValue("not_a_time", f"{shown(value)} is not a time{why}", remedy)
 
 
 def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
@@ -110,7 +112,9 @@ def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
     try:
         return dt.datetime.strptime(str(value).strip(), form)
     except ValueError as error:
-        raise BadValue(fault, f"{shown(value)} does not match {form!r}", str(error)) from None
+        detail = f"{shown(value)} does not match {form!r} ({error})"
+        remedy = "write it as that says, or change the column's entry under `formats`, then `longbox quarantine replay`"
+        raise BadValue(fault, detail, remedy) from None
 
 
 def _from_epoch(per_second: int, value: Any) -> dt.datetime:

@@ -133,6 +133,15 @@ def test_a_column_that_some_files_never_had_is_not_taken_for_renamed(shop):
     assert land(shop, DAYS[1], RENAMED).outcome == "complete"
 
 
+def test_one_file_without_a_column_does_not_keep_its_renaming_from_being_seen(shop):
+    for number in range(10, 20):
+        land(shop, DAYS[0], sales(number), f"{number}.csv")
+    odd = csv_of(("north", "4", "5.00", SALE[4]), header="shop,id,price,sold_at")
+    assert land(shop, DAYS[0], odd, "odd.csv").outcome == "complete"
+    load = land(shop, DAYS[1], RENAMED)
+    assert load.outcome == "incomplete" and "was in nearly every file before" in load.problems[0]
+
+
 def test_a_column_whose_values_no_longer_convert_is_one_change_however_many_rows_it_costs(shop):
     land(shop, DAYS[0], sales(1, 2))
     rows = ((*SALE[:1], str(n), "chair", f"{n},00 EUR", SALE[4]) for n in range(10, 30))

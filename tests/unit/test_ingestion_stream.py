@@ -23,9 +23,7 @@ class Maker:
 
 def chunks_of(data, name="x.csv", chunk_rows=80):
     pieces = (data[start : start + (1 << 20)] for start in range(0, len(data), 1 << 20))  # as files are read
-    records = open_records(
-        pieces, data, name, encoding="utf-8", delimiter=None, wanted=["key", "note"]
-    )
+    records = open_records(pieces, data, name, encoding="utf-8", delimiter=None, wanted=["key", "note"])
     return list(collect(Maker(), records, records.pieces(), chunk_rows))
 
 
