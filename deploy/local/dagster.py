@@ -69,6 +69,17 @@ class LocalDagster:
         if done.returncode != 0:
             raise StackError(f"Dagster could not prepare its database; the end of {log}:\n{tail(log)}")
 
+    def end_lost_runs(self) -> int:
+        """End the runs whose processes went with an earlier start of this home; returns how many there were.
+
+        Only for a database that is the home's own, before any of its processes is started.
+        """
+        command = [sys.executable, "-m", "deploy.local.lost_runs"]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=PROJECT_ROOT)
+        if done.returncode != 0:
+            raise StackError(f"Dagster could not end runs of an earlier start: {done.stderr.strip()[-2000:]}")
+        return int(done.stdout.split()[-1])
+
     def start_code_server(self, port: int) -> Child:
         """Start the code server; it loads the definitions before it listens."""
         command = ["api", "grpc", "-m", self.module, "--host", LOOPBACK, "--port", str(port)]
@@ -197,6 +208,14 @@ def has_tables(url: str) -> bool:
             "SELECT to_regclass('public.runs'), to_regclass('public.event_logs')"
         ).fetchone()
     return row is not None and None not in row
+
+
+def has_runs_under_way(url: str) -> bool:
+    """Whether the instance's database calls a run under way."""
+    with psycopg.connect(url, connect_timeout=10, application_name="longbox up") as connection:
+        query = "SELECT EXISTS (SELECT FROM runs WHERE status IN ('STARTING', 'STARTED', 'CANCELING'))"
+        row = connection.execute(query).fetchone()
+    return bool(row and row[0])
 
 
 def webserver_version(port: int) -> str | None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
+
 from deploy.local import dagster, external, leftovers, wal
 from deploy.local.state import STOPPED, Home, Part, State, is_locked
 from resources.errors import LongboxError
@@ -85,6 +87,8 @@ def _answer(part: Part, state: State, settings: Settings) -> str:
         return f"{UNKNOWN}: {str(error).split(' ')[0]} is not set in this shell"
     except LongboxError as error:
         return str(error)
+    except psycopg.Error as error:
+        return f"PostgreSQL does not answer ({' '.join(str(error).split())})"
 
 
 def _probe(part: Part, state: State, settings: Settings) -> Callable[[], str]:

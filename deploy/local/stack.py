@@ -223,6 +223,7 @@ class Stack:
         self._prepare_dagster_tables(
             local
         )  # before any other process opens the instance and creates them too
+        self._end_lost_runs(local)
         started = time.monotonic()
         code_part = Part("code server", dagster.installed_version(), f"{ports.LOOPBACK}:{code_port}")
         start = partial(local.start_code_server, code_port)
@@ -274,6 +275,15 @@ class Stack:
             Part("Dagster database", version),
             started,
             note="" if is_current else "tables created or upgraded",
+        )
+
+    def _end_lost_runs(self, local: LocalDagster) -> None:
+        """Left over processes are stopped: a run that is under way in the home's own database has none."""
+        if self.settings.given_dagster_postgres_url or not dagster.has_runs_under_way(self._dagster_url):
+            return
+        ended = local.end_lost_runs()
+        self._report(
+            f"{ended} run(s) ended with an earlier start of this stack and are marked so; launch them again"
         )
 
     def _use_external(self, name: str, url: str, check: Callable[[], str]) -> None:

@@ -141,7 +141,7 @@ class Secrets:
         try:
             data = json.loads(home.secrets_file.read_text(encoding="utf-8"))
             return cls(postgres=data["postgres"], redis=data["redis"])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{home.secrets_file}, which holds the passwords of the local servers, is damaged; "
                 "restore it, or set LONGBOX_HOME to a new folder"

@@ -256,6 +256,32 @@ def test_dagster_is_part_of_the_stack_moves_off_a_taken_port_comes_back_when_kil
         assert_nothing_is_left(home)
 
 
+def test_a_run_that_was_killed_with_everything_neither_stays_under_way_nor_keeps_its_place_in_a_pool(
+    home: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    (tmp_path / "definitions.py").write_text(
+        "import pathlib, time\nimport dagster as dg\n\n"
+        "@dg.asset(pool='ingest')\ndef one() -> None:\n"
+        f"    begun = pathlib.Path({str(begun)!r})\n"
+        "    if not begun.exists():\n        begun.touch()\n        time.sleep(600)\n\n"
+        "defs = dg.Definitions([one])\n"
+    )
+    with supervised(home, tmp_path) as supervisor:
+        lost = DagsterClient(State.read(Home(home)).urls["ui"]).launch("__ASSET_JOB", assets=["one"])
+        assert wait_until(lambda: begun.exists() or None, seconds=120), "the step holds its place in the pool"
+        supervisor.end(KILL)
+        for process in leftovers.find(Home(home)):
+            process.signal(KILL)
+    with supervised(home, tmp_path) as supervisor:
+        client = DagsterClient(State.read(Home(home)).urls["ui"])
+        assert client.wait(lost, timeout_seconds=30).status == "FAILURE"
+        run = client.launch("__ASSET_JOB", assets=["one"])
+        assert client.wait(run, timeout_seconds=120).status == "SUCCESS"
+        _, said = supervisor.end(signal.SIGTERM)
+    assert "1 run(s) ended with an earlier start of this stack" in said
+
+
 def test_servers_that_are_given_are_used_and_nothing_is_started(home: Path, stack: Stack) -> None:
     urls = {
         "LONGBOX_POSTGRES_URL": stack.settings.postgres_url,
