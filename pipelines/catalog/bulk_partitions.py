@@ -72,7 +72,8 @@ def bulk_table(connection: AnyConnection, schema: str, table: str, owner: str) -
 
     It would not where the session cannot work as `owner`, or the table is not `owner`'s; where triggers or foreign keys
     look at each row; where a unique index could refuse rows that are copied already (one without the identity column);
-    where a publication sends the table's rows to others, which would get none of a table that is none of it yet.
+    where there is more than one identity column; where a publication sends the table's rows to others, which would get
+    none of a table that is none of it yet.
     """
     row = connection.execute(
         _SQL["bulk_table"], {"schema": schema, "table": table, "owner": owner}
