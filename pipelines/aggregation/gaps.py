@@ -13,7 +13,17 @@ from typing import Any, LiteralString, cast
 
 from psycopg import sql
 
-from pipelines.aggregation.job import QUERIES, AggregateResult, recorded_run, statements_of, touch_groups
+from pipelines.aggregation.job import (
+    QUERIES,
+    AggregateResult,
+    begin_groups,
+    count_groups,
+    loads_of_days,
+    recorded_run,
+    statements_of,
+    touch_all_groups,
+    touch_groups,
+)
 from pipelines.aggregation.statements import Statements
 from pipelines.catalog.model import Aggregate, Gaps, System
 from pipelines.catalog.values import bin_minutes
@@ -82,7 +92,12 @@ def find_gaps(job: GapsJob, days: Sequence[dt.date]) -> AggregateResult:
 
 def _find(connection: Connection, job: GapsJob, days: Sequence[dt.date]) -> tuple[int, int, int]:
     statements = statements_of(connection, job.system, job.steps)
-    touched = touch_groups(connection, statements, days)
+    begin_groups(connection, statements)
+    if statements.feed_ids:
+        touch_groups(connection, statements, loads_of_days(connection, statements, days), days)
+    else:
+        touch_all_groups(connection, statements)
+    touched = count_groups(connection)
     parts = _parts(job, statements)
     connection.execute(QUERIES.compose("create_spans", **parts), prepare=False)
     connection.execute(QUERIES.compose("create_fresh_gaps", **parts), prepare=False)

@@ -1,5 +1,6 @@
 """Recomputing a declared aggregate: exactly the groups that landing days touched, from all their current rows.
 
+What of a day was taken in before is remembered (`taken_in`), so that a day that runs again costs what came since.
 So the table is the same whatever the order of the days and however often they are run. One transaction a run.
 """
 
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from pipelines.aggregation.sample import measure_values, same_value
 from pipelines.aggregation.statements import Statements
+from pipelines.aggregation.taken_in import forget_taken_in, take_in
 from pipelines.catalog.days import failed_days, record_days
 from pipelines.catalog.model import Aggregate, System
 from pipelines.catalog.shape import table_shape
@@ -54,6 +56,11 @@ class AggregateJob:
             query = QUERIES.compose("sample_groups", **parts)
             kept = connection.execute(query, {"seed": seed, "count": count}).fetchall()
             return [problem for row in kept for problem in self._problems(connection, statements, row)]
+
+    def forget(self) -> None:
+        """Have the next run of any day compute all that the day touched: what is in the table is not to be trusted."""
+        with self.database.connection() as connection:
+            forget_taken_in(connection, self.asset)
 
     def statements(self, connection: Connection) -> Statements:
         """The parts of its SQL, after a look at the tables as they are."""
@@ -105,7 +112,7 @@ class AggregateResult:
 
 
 def aggregate_days(job: AggregateJob, days: Sequence[dt.date]) -> AggregateResult:
-    """Recompute the groups that `days` touched. Idempotent; rows that stay the same are not written.
+    """Recompute the groups that `days` touched since they were taken in. Idempotent; rows that stay are not written.
 
     Days whose load failed are left out and recorded as failed. Two runs at once take turns.
     """
@@ -156,26 +163,47 @@ def recorded_run(
     return result
 
 
-def touch_groups(connection: Connection, statements: Statements, days: Sequence[dt.date]) -> int:
-    """Lock the computed table for this transaction and list the groups that `days` touched; returns how many."""
-    parts = statements.parts()
+def begin_groups(connection: Connection, statements: Statements) -> None:
+    """Lock the computed table for this transaction; no group is touched yet."""
     connection.execute(QUERIES["lock_relation"], {"relation": statements.relation})
-    connection.execute(QUERIES.compose("create_groups", **parts))
-    if statements.feed_ids:
-        scope: dict[str, Any] = {"feeds": list(statements.feed_ids), "days": list(days)}
-        loads = [row[0] for row in connection.execute(QUERIES["loads_of_days"], scope)]
-        query = QUERIES.compose("touch_groups", **parts)
-        connection.execute(query, {**scope, "loads": loads}, prepare=False)
-    elif not statements.system.feeds_of(statements.aggregate.from_):
-        connection.execute(QUERIES.compose("touch_all_groups", **parts), prepare=False)
+    connection.execute(QUERIES.compose("create_groups", **statements.parts()))
+
+
+def loads_of_days(connection: Connection, statements: Statements, days: Sequence[dt.date]) -> list[int]:
+    """The loads of `days` that hold rows."""
+    scope = {"feeds": list(statements.feed_ids), "days": list(days)}
+    return [cast(int, row[0]) for row in connection.execute(QUERIES["loads_of_days"], scope)]
+
+
+def touch_groups(
+    connection: Connection, statements: Statements, loads: Sequence[int], days: Sequence[dt.date]
+) -> None:
+    """List the groups of the rows of `loads`, and of the records that switched versions on `days`."""
+    scope = {"feeds": list(statements.feed_ids), "loads": list(loads), "days": list(days)}
+    connection.execute(QUERIES.compose("touch_groups", **statements.parts()), scope, prepare=False)
+
+
+def touch_all_groups(connection: Connection, statements: Statements) -> None:
+    """List every group, for a table that no feed loads: nothing tells what changed in it."""
+    if not statements.system.feeds_of(statements.aggregate.from_):
+        connection.execute(QUERIES.compose("touch_all_groups", **statements.parts()), prepare=False)
+
+
+def count_groups(connection: Connection) -> int:
+    """How many groups are touched; the planner knows it then too."""
     connection.execute(QUERIES["analyse_groups"])
     return cast(tuple[int], connection.execute(QUERIES["count_groups"]).fetchone())[0]
 
 
 def _aggregate(connection: Connection, job: AggregateJob, days: Sequence[dt.date]) -> tuple[int, int, int]:
     statements = job.statements(connection)
-    groups = touch_groups(connection, statements, days)
     parts = statements.parts()
+    begin_groups(connection, statements)
+    if statements.feed_ids:
+        _touch_news(connection, job, statements, days)
+    else:
+        touch_all_groups(connection, statements)
+    groups = count_groups(connection)
     written = deleted = 0
     for first, last in _chunks(connection, statements, parts):
         bounded = {**parts, **statements.bounds(first, last)}
@@ -184,6 +212,19 @@ def _aggregate(connection: Connection, job: AggregateJob, days: Sequence[dt.date
         written += connection.execute(QUERIES.compose("upsert_changed", **bounded), prepare=False).rowcount
         connection.execute(QUERIES["clear_fresh"])
     return groups, written, deleted
+
+
+def _touch_news(
+    connection: Connection, job: AggregateJob, statements: Statements, days: Sequence[dt.date]
+) -> None:
+    parts = statements.parts()
+    meaning = QUERIES.compose("compute_groups", **parts, **statements.bounds_left_open())
+    news = take_in(connection, job.asset, statements, days, meaning.as_string(connection))
+    if news.days:
+        touch_groups(connection, statements, news.loads, news.days)
+    if news.known_loads:
+        query = QUERIES.compose("touch_missing_groups", **parts)
+        connection.execute(query, {"loads": list(news.known_loads)}, prepare=False)
 
 
 def _chunks(

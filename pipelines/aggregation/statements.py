@@ -95,7 +95,7 @@ class Statements:
         """Placeholders that keep a statement within groups from `first` to `last`; without a time, within nothing."""
         group = self.time_group
         if group is None:
-            return {"within": sql.SQL("true"), "groups_within": sql.SQL("true")}
+            return self.bounds_left_open()
         column = sql.Identifier("source", group.column)
         type_name = self.source.column(group.column).base_type_name
         end = _end_of(last, group.bucket)
@@ -108,6 +108,11 @@ class Statements:
             name, sql.Literal(first), sql.Literal(last)
         )
         return {"within": within, "groups_within": groups_within}
+
+    @staticmethod
+    def bounds_left_open() -> dict[str, sql.Composable]:
+        """Placeholders that keep a statement within nothing."""
+        return {"within": sql.SQL("true"), "groups_within": sql.SQL("true")}
 
     def same_group(self, values: Sequence[Any]) -> sql.Composed:
         """A condition on `source` that holds for the rows of one group; null is equal to null."""

@@ -101,6 +101,11 @@ def test_a_daily_run_makes_of_the_sample_what_its_manifest_says(settings, tradin
         first = trading.digest()
         assert daily.run(DAYS[0], DAYS[-1], assets=assets).success
         assert trading.digest() == first
+        trading.rows("UPDATE trading.ohlcv_1d SET trades = trades + 1 RETURNING 1")
+        damaged = daily.run(DAYS[-1], assets=["trading/ohlcv_1d"])
+        assert checks(damaged) == {"trading/ohlcv_1d:equals_recomputation": False}
+        assert daily.run(DAYS[0], DAYS[-1], assets=["trading/ohlcv_1d"]).success
+        assert trading.digest() == first
     finally:
         daily.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.aggregation import AggregateJob, aggregate_days
 from pipelines.catalog.ddl import apply_declared_tables
+from pipelines.ingestion.quarantine import replay
 from tests.shop import csv_of, open_shop
 
 SHOP = """
@@ -188,6 +189,79 @@ def test_a_run_that_changes_nothing_writes_nothing(shop):
     result = aggregate(shop, "2026-10-20")
     assert (result.rows_written, result.rows_deleted) == (0, 0)
     assert shop.rows("SELECT ctid::text, xmin::text FROM shop.by_day ORDER BY 1") == before
+
+
+def test_a_day_that_runs_again_computes_only_what_came_since(shop):
+    north, south = (
+        (name, "1", "chair", "10.00", "1", f"2026-10-{day}T12:00:00Z")
+        for name, day in (("north", 18), ("south", 19))
+    )
+    land(shop, "2026-10-20", north)
+    assert aggregate(shop, "2026-10-20").groups == 1
+    assert aggregate(shop, "2026-10-20").groups == 0
+    land(shop, "2026-10-20", south, north)
+    result = aggregate(shop, "2026-10-20")
+    assert (result.groups, result.rows_written) == (1, 1)
+    shop.land("2026-10-20", "correction.csv", csv_of((*north[:3], "12.00", *north[4:]), header=HEADER))
+    shop.load("2026-10-20")
+    result = aggregate(shop, "2026-10-20")
+    assert result.rows_written == 1
+    assert [(name, str(volume)) for name, _, _, volume, *_ in table(shop)] == [
+        ("north", "12.00"), ("south", "10.00"),
+    ]  # fmt: skip
+
+
+def test_rows_that_are_replayed_are_computed_when_their_day_runs_again(shop):
+    land(shop, "2026-10-20", *random_sales(1), ("north", "bad", "chair", "ten", "1", "2026-10-19T12:00:00Z"))
+    aggregate(shop, "2026-10-20")
+    shop.rows("UPDATE longbox.quarantine SET raw_text = replace(raw_text, 'ten', '10.00') RETURNING 1")
+    assert replay(shop.loader()).loaded == 1
+    result = aggregate(shop, "2026-10-20")
+    assert result.rows_written == 1
+    assert job(shop).recompute_sample(1000) == []
+
+
+def test_a_file_that_was_not_taken_in_is_whichever_number_its_load_has(shop):
+    land(shop, "2026-10-20", *random_sales(1))
+    land(shop, "2026-10-20", *itertools.islice(random_sales(2), 7))
+    oldest = "(SELECT min(load_id) FROM longbox.loads)"
+    shop.rows(f"UPDATE longbox.loads SET landing_day = '2026-10-19' WHERE load_id = {oldest} RETURNING 1")
+    aggregate(shop, "2026-10-20")  # as if the older load had not committed yet
+    before = len(table(shop))
+    shop.rows(f"UPDATE longbox.loads SET landing_day = '2026-10-20' WHERE load_id = {oldest} RETURNING 1")
+    assert aggregate(shop, "2026-10-20").rows_written > 10
+    assert len(table(shop)) > before
+    job(shop).forget()
+    assert aggregate(shop, "2026-10-20").rows_written == 0
+
+
+@pytest.mark.parametrize("damage", ["TRUNCATE shop.by_day", "DELETE FROM shop.by_day WHERE shop = 'north'"])
+def test_groups_that_somebody_removed_are_back_when_their_day_runs_again(shop, damage):
+    land(shop, "2026-10-20", *random_sales(1))
+    aggregate(shop, "2026-10-20")
+    before = table(shop)
+    with shop.owner.connection() as connection:
+        connection.execute(damage)
+    assert aggregate(shop, "2026-10-20").rows_written > 0
+    assert table(shop) == before
+
+
+def test_an_aggregate_that_is_not_to_be_trusted_is_computed_whole(shop):
+    land(shop, "2026-10-20", *random_sales(1))
+    aggregate(shop, "2026-10-20")
+    before = table(shop)
+    shop.rows("UPDATE shop.by_day SET volume = volume + 1 RETURNING 1")
+    job(shop).forget()
+    assert aggregate(shop, "2026-10-20").rows_written == len(before)
+    assert table(shop) == before
+
+
+def test_a_changed_measure_computes_days_anew(shop):
+    land(shop, "2026-10-20", *random_sales(1))
+    aggregate(shop, "2026-10-20")
+    shop.reload(SHOP.replace("low: min(price), high: max(price)", "low: max(price), high: min(price)"))
+    assert aggregate(shop, "2026-10-20").rows_written > 0
+    assert job(shop).recompute_sample(1000) == []
 
 
 def test_only_the_partitions_of_the_touched_groups_are_read(shop):

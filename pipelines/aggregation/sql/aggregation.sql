@@ -7,20 +7,52 @@
 -- One run of an aggregate at a time; goes with the transaction. The same key as other writers of derived tables use.
 SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 0))
 
+-- name: feed_ids
+SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = ANY(%(names)s)
+
 -- name: loads_of_days
 -- Loads of the landing days that hold rows. Relies on loads_by_day.
 SELECT load_id FROM longbox.loads
 WHERE feed_id = ANY(%(feeds)s) AND landing_day = ANY(%(days)s) AND loaded_rows > 0
 
--- name: feed_ids
-SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = ANY(%(names)s)
+-- name: table_files
+-- The files that hold a table, with those of its partitions: others after TRUNCATE, and when it was made anew.
+SELECT string_agg(relid::bigint || ':' || pg_relation_filenode(relid), ',' ORDER BY relid)
+FROM pg_partition_tree(%(relation)s) WHERE isleaf
+
+-- name: news_of_days
+-- Of each day that has files: whether there is one that the aggregate has not taken in as its account now stands, the
+-- accounts of all of them, and the loads that hold rows, those not taken in and the others. Whatever changes which
+-- rows are current changes the account of a file of the same day, in its transaction. Relies on loads_by_day.
+WITH known AS (
+    SELECT landing_day, unnest(accounts) AS account FROM longbox.taken_in
+    WHERE asset = %(asset)s AND landing_day = ANY(%(days)s) AND definition = %(definition)s
+),
+files AS (
+    SELECT landing_day, load_id, loaded_rows > 0 AS has_rows, hashtextextended(
+        ROW(load_id, status, landed_rows, loaded_rows, duplicate_rows, quarantined_rows)::text, 0) AS account
+    FROM longbox.loads WHERE feed_id = ANY(%(feeds)s) AND landing_day = ANY(%(days)s)
+)
+SELECT landing_day, bool_or(known.account IS NULL), array_agg(account),
+       coalesce(array_agg(load_id) FILTER (WHERE has_rows AND known.account IS NULL), '{}'),
+       coalesce(array_agg(load_id) FILTER (WHERE has_rows AND known.account IS NOT NULL), '{}')
+FROM files LEFT JOIN known USING (landing_day, account)
+GROUP BY landing_day ORDER BY landing_day
+
+-- name: take_in
+-- Parameters in order: asset, landing_day, definition, accounts.
+INSERT INTO longbox.taken_in (asset, landing_day, definition, accounts) VALUES (%s, %s, %s, %s)
+ON CONFLICT (asset, landing_day) DO UPDATE SET definition = excluded.definition, accounts = excluded.accounts
+
+-- name: forget_taken_in
+DELETE FROM longbox.taken_in WHERE asset = %(asset)s
 
 -- name: create_groups
 CREATE TEMP TABLE touched_groups ON COMMIT DROP AS SELECT {groups} FROM {aggregate} LIMIT 0;
 CREATE TEMP TABLE fresh_groups ON COMMIT DROP AS SELECT {columns} FROM {aggregate} LIMIT 0
 
 -- name: touch_groups
--- The groups of every version that landed on the days, and of every version of records that switched on them: a
+-- The groups of every version of the loads, and of every version of records that switched on the days: a
 -- correction changes the group it leaves as well. Relies on the table's indexes on (load_id) and (key_hash).
 INSERT INTO touched_groups ({groups})
 SELECT {group_values} FROM {source} AS source WHERE load_id = ANY(%(loads)s)
@@ -31,6 +63,13 @@ FROM (SELECT DISTINCT key_hash, content_hash, event_on FROM longbox.version_swit
      LATERAL (SELECT * FROM {source} AS source
               WHERE source.key_hash = version.key_hash AND source.content_hash = version.content_hash AND {placed}
               OFFSET 0) AS source
+
+-- name: touch_missing_groups
+-- Groups of the loads that the aggregate lacks, though it took them in: somebody deleted them, or no row of them is
+-- current.
+INSERT INTO touched_groups ({groups})
+SELECT {group_values} FROM {source} AS source WHERE load_id = ANY(%(loads)s)
+EXCEPT (SELECT {groups} FROM {aggregate} UNION ALL SELECT {groups} FROM touched_groups)
 
 -- name: touch_all_groups
 -- Every group, for a table that no feed loads: nothing tells what changed in it.
