@@ -74,11 +74,11 @@ class LocalDagster:
 
         Only for a database that is the home's own, before any of its processes is started.
         """
-        command = [sys.executable, "-m", "deploy.local.lost_runs"]
+        command = [sys.executable, "-m", "deploy.lost_runs"]
         done = subprocess.run(command, capture_output=True, text=True, env=self.env, cwd=PROJECT_ROOT)
         if done.returncode != 0:
             raise StackError(f"Dagster could not end runs of an earlier start: {done.stderr.strip()[-2000:]}")
-        return int(done.stdout.split()[-1])
+        return int(done.stdout.splitlines()[-1].split()[0])
 
     def start_code_server(self, port: int) -> Child:
         """Start the code server; it loads the definitions before it listens."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -213,6 +214,36 @@ def test_a_landing_day_runs_in_the_containers_commands(services: Deployment) -> 
     assert found == ("longbox", False, 30)
 
 
+def test_a_run_that_was_killed_with_its_container_ends_when_that_starts_again(services: Deployment) -> None:
+    day = "2026-10-06"
+    file = services.home / "sales-killed.csv"
+    file.write_bytes(sales("2026-10-05", 20))
+    landed = services.run("code", "longbox", "land", "comics/marketplace_sales", str(file), "--date", day)
+    assert landed.returncode == 0, landed.stderr
+    client = DagsterClient(services.ui)
+    code = next(child for child in services.children if child.name == "code")
+    with psycopg.connect(services.environment("code")["LONGBOX_POSTGRES_URL"]) as connection:
+        connection.execute("LOCK TABLE longbox.loads IN ACCESS EXCLUSIVE MODE")
+        lost = client.launch("daily_pipeline", partition=day)
+        waiting = (
+            "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'longbox.loads'::regclass"
+        )
+        assert wait_until(lambda: connection.execute(waiting).fetchone() == (True,) or None, seconds=120)
+        container = psutil.Process(code.id.pid)
+        for process in (container, *container.children(recursive=True)):
+            process.kill()
+        assert wait_until(lambda: code.exit_code() is not None or None, seconds=30)
+    services.wait_healthy(services.start("code"))
+    assert client.wait(lost, timeout_seconds=30).status == "FAILURE"
+    # the webserver asks for the definitions anew once it sees another server
+    assert wait_until(lambda: "daily_pipeline" in client.jobs() or None, seconds=120, poll_seconds=1)
+    again = client.launch("daily_pipeline", partition=day, assets=["comics/pricing_data_raw"])
+    assert client.wait(again, timeout_seconds=240).status == "SUCCESS", client.failures(again)
+    with psycopg.connect(services.environment("code")["LONGBOX_POSTGRES_URL"]) as connection:
+        found = connection.execute("SELECT count(*) FROM comics.pricing_data_raw").fetchone()
+    assert found == (50,)
+
+
 def test_what_the_steps_printed_is_in_the_object_store_and_nothing_in_the_read_only_image(
     services: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +288,7 @@ def test_the_backup_that_the_operators_page_shows_restores_to_the_same_rows(serv
         with Database(with_database(url, name)) as database, database.connection() as connection:
             digests.append(digest_tables(connection, load_catalog(system_folders(Settings.load({})))))
     assert digests[0] == digests[1]
-    assert any(table.rows == 30 for table in digests[0]), digests[0]
+    assert any(table.rows == 50 for table in digests[0]), digests[0]
 
 
 def test_preparing_with_a_wrong_password_is_a_sentence_that_hides_it(services: Deployment) -> None:

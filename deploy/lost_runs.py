@@ -1,9 +1,11 @@
-"""Ends Dagster's runs that the database calls under way, of an instance of which no process is alive.
+"""Ends Dagster's runs that the database calls under way, of an instance of which no run's process is alive.
 
 Dagster notices a killed worker only through the code server that began it. Where both were killed, as by a power cut,
-its run would be under way for ever, and keep its place in the pools, so that no later run of any day got one.
+its run would be under way for ever, and keep its place in the pools, so that no later run of any day got one. So this
+runs before a code server starts that is the only one of its instance and whose runs end with it: the local stack's,
+the container's, the unit's.
 
-python -m deploy.local.lost_runs    DAGSTER_HOME is the instance's; prints how many it ended
+python -m deploy.lost_runs    DAGSTER_HOME is the instance's; says how many it ended
 """
 
 import dagster as dg
@@ -26,4 +28,4 @@ def end_lost_runs(instance: dg.DagsterInstance) -> int:
 
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as found:
-        print(end_lost_runs(found))
+        print(f"{end_lost_runs(found)} run(s) of an earlier start were under way and are marked as ended")
