@@ -28,7 +28,7 @@ _DIGITS = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]  # where a moment has
 _DATE_DIGITS = _DIGITS[:8]
 _POWERS = 10 ** np.arange(7, -1, -1, dtype=np.int32)
 _MARKS, _MARK_LETTERS = [4, 7, 13, 16, 19], np.frombuffer(b"--::Z", np.uint8)
-_ESCAPED = (b"\\", b"\t", b"\n", b"\r")
+_ODD = (b"\\", b"\t", b"\n", b"\r", b"\0")  # to be escaped, and what no text may hold
 _BOUNDS: dict[str, Any] = {
     "greater_than": pc.greater, "at_least": pc.greater, "less_than": pc.less, "at_most": pc.less,
 }  # fmt: skip
@@ -47,9 +47,9 @@ def bulk_converter(type_name: str, column: ColumnFormat) -> Bulk | None:
 
 def _plain(column: Column) -> Column:
     data = bytes(text_of(column))
-    if not any(character in data for character in _ESCAPED):
+    if not any(character in data for character in _ODD):
         return column
-    return where(pc.invert(pc.match_substring_regex(column, r"[\\\t\n\r]")), column)
+    return where(pc.invert(pc.match_substring_regex(column, r"[\\\t\n\r\x00]")), column)
 
 
 def _numbers(precision: int, scale: int) -> Bulk:

@@ -3,6 +3,8 @@
 import decimal
 import math
 import re
+import struct
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -14,9 +16,14 @@ from pipelines.ingestion.errors import BadValue, shown
 _NOISY_DIGITS = (16, 17)
 _SURE = decimal.Context(prec=13, rounding=decimal.ROUND_HALF_EVEN)
 _NEARLY_NOTHING = Decimal("1e-12")  # what is left of 0.1 + 0.2 - 0.3 has no sure digit
-_EXACT = decimal.Context(prec=200, traps=[decimal.InvalidOperation])
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,25}(?:\.0*)?")
+# A numeric has up to 1,000 digits, and this is asked of numbers ten times larger than the column takes.
+_EXACT = decimal.Context(prec=2100, traps=[decimal.InvalidOperation])
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,5})?")
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
+_INTEGER_DIGITS = 25  # more than any integer type has; a number of more is not even made
+_MAX_EXPONENT = 130  # of a numeric without bounds: written out, a number beyond is nothing but zeros
+_LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
+_INTEGERS = {16: "smallint", 32: "integer", 64: "bigint"}
 
 
 def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]:
@@ -26,6 +33,7 @@ def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]
     whole = precision - scale
     limit = Decimal(10) ** whole
     quantum = Decimal(1).scaleb(-scale)
+    largest = _EXACT.subtract(limit, quantum)
     decimals = rf"(?:\.[0-9]{{{scale}}})" if scale else ""
     canonical = re.compile(rf"(?:0|[1-9][0-9]{{0,{max(whole - 1, 0)}}}){decimals}")
 
@@ -38,7 +46,7 @@ def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]
             raise BadValue(
                 "out_of_range",
                 f"{shown(value)} does not fit numeric({precision},{scale})",
-                f"write a number below {limit:f}",
+                f"write a number from -{largest:f} to {largest:f}, or give the column a wider type",
             )
         if rounded != number and not _is_noise(number, rounded):
             raise BadValue(
@@ -78,29 +86,33 @@ def decimal_of(value: Any) -> Decimal:
             f"{shown(value)} is not a finite number",
             "leave the field empty if unknown",
         )
-    if number and abs(number.adjusted()) > 130:
-        raise BadValue(
-            "out_of_range",
-            f"{shown(value)} is beyond any measure",
-            "check the exponent",
-        )
     return number
 
 
 def _unbounded_numeric(value: Any) -> str:
-    text = f"{decimal_of(value):f}"
+    number = decimal_of(value)
+    if number and abs(number.adjusted()) > _MAX_EXPONENT:
+        raise BadValue(
+            "out_of_range",
+            f"{shown(value)} is beyond what Longbox takes for a numeric column, from 1e-{_MAX_EXPONENT} to "
+            f"1e{_MAX_EXPONENT}",
+            "check the exponent",
+        )
+    text = f"{number:f}"
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
 
 
-def integer(limit: int, value: Any) -> str:
-    """A landed value as a whole number from -limit on and below `limit`."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value.strip()):
-        number = int(value.strip().split(".", 1)[0])
+def integer(bits: int, value: Any) -> str:
+    """A landed value as a whole number of `bits` bits with its sign."""
+    if isinstance(value, str) and (match := _INTEGER.fullmatch(value.strip())):
+        if len(match[2]) > _INTEGER_DIGITS:
+            raise _beyond_integer(bits, value)
+        number = int(match[1] + match[2])
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, float | Decimal) and value == (whole := _whole(value)):
+    elif isinstance(value, float | Decimal) and value == (whole := _whole(bits, value)):
         number = whole
     else:
         raise BadValue(
@@ -108,18 +120,24 @@ def integer(limit: int, value: Any) -> str:
             f"{shown(value)} is not a whole number",
             "write digits only, as in 42",
         )
+    limit = 1 << (bits - 1)
     if not -limit <= number < limit:
-        raise BadValue(
-            "out_of_range",
-            f"{number} does not fit the column",
-            f"write a number below {limit}",
-        )
+        raise _beyond_integer(bits, value)
     return str(number)
 
 
-def _whole(value: float | Decimal) -> int:
-    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() > 25:  # int() would write it out
-        raise BadValue("out_of_range", f"{value} does not fit the column", "check the exponent")
+def _beyond_integer(bits: int, value: Any) -> BadValue:
+    limit = 1 << (bits - 1)
+    return BadValue(
+        "out_of_range",
+        f"{shown(value)} does not fit {_INTEGERS[bits]}",
+        f"write a whole number from {-limit} to {limit - 1}, or give the column a wider type",
+    )
+
+
+def _whole(bits: int, value: float | Decimal) -> int:
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() > _INTEGER_DIGITS:
+        raise _beyond_integer(bits, value)  # int() would write it out
     try:
         return int(value)
     except (OverflowError, ValueError):
@@ -128,11 +146,30 @@ def _whole(value: float | Decimal) -> int:
 
 def double(value: Any) -> str:
     """A landed value as a double precision number."""
-    number = float(decimal_of(value))
-    if math.isinf(number):
+    return _binary("double precision", sys.float_info.max, float, value)
+
+
+def single(value: Any) -> str:
+    """A landed value for a column of single precision, with a double's digits: PostgreSQL cuts them."""
+    return _binary("real", _LARGEST_SINGLE, _as_single, value)
+
+
+def _binary(type_name: str, largest: float, as_kept: Callable[[float], float], value: Any) -> str:
+    exact = decimal_of(value)
+    number = float(exact)
+    kept = as_kept(number)
+    if math.isinf(kept) or (exact and not kept):
         raise BadValue(
             "out_of_range",
-            f"{shown(value)} does not fit a double",
-            "check the exponent",
+            f"{shown(value)} is too {'large' if math.isinf(kept) else 'near to 0'} for {type_name}",
+            f"write a number from -{largest:.6g} to {largest:.6g} that is not nearly 0, or give the column a wider "
+            "type",
         )
     return repr(number or 0.0)
+
+
+def _as_single(number: float) -> float:
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return math.inf

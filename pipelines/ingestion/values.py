@@ -18,7 +18,7 @@ from typing import Any
 
 from pipelines.ingestion.canonical_json import read_json, write_json
 from pipelines.ingestion.errors import BadValue, shown
-from pipelines.ingestion.numbers import double, integer, numeric_converter
+from pipelines.ingestion.numbers import double, integer, numeric_converter, single
 from pipelines.ingestion.times import ColumnFormat, temporal_converter
 
 Value = Any  # what a file format yields: str, bool, int, Decimal, date, datetime, list, dict, bytes
@@ -34,6 +34,7 @@ _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 _UNESCAPED, _ESCAPED = re.compile(r"[\\\t\n\r]"), re.compile(r"\\(.)")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 _MEANT = {escaped[1]: character for character, escaped in _ESCAPES.items()}
+_NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # not a backslash and the text u0000
 _HEX = re.compile(r"(?:\\x|0x)((?:[0-9A-Fa-f]{2})*)")
 
 
@@ -56,7 +57,7 @@ def converter(
     if base == "numeric":
         return numeric_converter(int(first) if first else None, int(second or 0))
     if base in _INTEGER_BITS:
-        return functools.partial(integer, 1 << (_INTEGER_BITS[base] - 1))
+        return functools.partial(integer, _INTEGER_BITS[base])
     if base in ("character varying", "character"):
         return functools.partial(_bounded_text, int(first or 1) if first or base == "character" else None)
     if base in ("date", "time without time zone", "timestamp with time zone", "timestamp without time zone"):
@@ -88,8 +89,12 @@ def _boolean(value: Value) -> str:
 def _text(value: Value) -> str:
     if type(value) is str:
         if _has_surrogate(value):  # half of a character, which JSON can spell and UTF-8 cannot
+            raise _half_a_character(value)
+        if "\0" in value:  # which JSON can spell
             raise BadValue(
-                "invalid_text", f"{shown(value)} holds half a character", "write whole characters in the feed"
+                "nul_byte",
+                f"{shown(value)} has a NUL byte as character {value.index(chr(0)) + 1}",
+                "remove it in the feed",
             )
         return escape(value)
     if isinstance(value, bool):
@@ -138,13 +143,17 @@ def _jsonb(value: Value) -> str:
         text = write_json(read_json(value) if isinstance(value, str) else value)
     except (ValueError, RecursionError) as error:
         raise BadValue("wrong_type", f"{shown(value)} is not JSON ({error})", "write valid JSON") from None
-    if "\\u0000" in text or _has_surrogate(text):
-        raise BadValue(
-            "nul_byte",
-            "the JSON holds a character PostgreSQL cannot store",
-            "remove it in the feed",
-        )
+    if _has_surrogate(text):
+        raise _half_a_character(value)
+    if "\\u0000" in text and _NUL_IN_JSON.search(text):
+        raise BadValue("nul_byte", f"{shown(value)} has a NUL byte, written \\u0000", "remove it in the feed")
     return escape(text)
+
+
+def _half_a_character(value: Value) -> BadValue:
+    return BadValue(
+        "invalid_text", f"{shown(value)} holds half a character", "write whole characters in the feed"
+    )
 
 
 def _has_surrogate(text: str) -> bool:
@@ -207,7 +216,7 @@ _CONVERTERS: dict[str, Converter] = {
     "jsonb": _jsonb,
     "json": _jsonb,
     "double precision": double,
-    "real": double,
+    "real": single,
     "inet": _inet,
     "bytea": _bytea,
 }

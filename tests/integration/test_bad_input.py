@@ -34,6 +34,9 @@ YAML = SHOP_YAML.replace(
     "  zoned:\n    table: sales\n    columns: {id: sale_id}\n    key: [shop, sale_id]\n    require: [price]\n"
     "    derive: {sold_on: utc_date(sold_at)}\n    time_zone: Europe/Berlin\n    starts_on: 2026-01-01\ntables:\n",
     1,
+).replace(
+    "      extra: jsonb\n",
+    "      extra: jsonb\n      weight: real\n      length: double precision\n      pieces: integer\n",
 )
 
 
@@ -84,6 +87,19 @@ def field(name, column, value, reason, words):
     )
     place = "price" if column == "price" else place
     return Case(name, csv_file(ROW, ",".join(values.values())), (2, 1, 0, 1), ((3, place, reason, words),))
+
+
+def json_field(name, column, value, reason, words):
+    """A second JSON object whose `column` holds `value`, as JSON spells it, and why that is refused."""
+    rows = (f'{{"shop":"@","id":"{n}","price":1,"sold_at":"{T}"' for n in (1, 2))
+    content = "{}}}\n{},{}}}\n".format(*rows, f'"{column}":{value}')
+    return row_case(name, content, 2, reason, words, file_name="m.jsonl", column=column)
+
+
+def more(name, column, value, reason, words):
+    """A second row with a further column that is empty in the first."""
+    content = csv_file(f"{ROW},", f"@,2,desk,5.00,{T},{value}", header=f"{HEADER},{column}")
+    return row_case(name, content, 3, reason, words, column=column)
 
 
 def whole(name, content, reason, words, file_name="m.csv"):
@@ -199,6 +215,19 @@ FIELDS = [
     field("a future day", "sold_at", "2026-12-01T00:00:00Z", "future", "later than the landing day"),
     field("an hour that is none", "sold_at", "2026-02-01T25:00:00Z", "not_a_time", "hour"),
 ]
+TYPES = [
+    json_field("NUL in a JSON text", "item", '"de\\u0000sk"', "nul_byte", "character 3; remove it"),
+    json_field("NUL in a JSON object", "extra", '{"a": "\\u0000"}', "nul_byte", "remove it in the feed"),
+    json_field(
+        "half a character in a JSON object", "extra", '{"a": "\\ud800"}', "invalid_text", "whole characters"
+    ),
+    more("NUL in JSON within CSV", "extra", '"{""a"": ""\\u0000""}"', "nul_byte", "remove it in the feed"),
+    more("too large for real", "weight", "1e39", "out_of_range", "from -3.40282e+38 to 3.40282e+38"),
+    more("too near to 0 for real", "weight", "1e-50", "out_of_range", "too near to 0 for real"),
+    more("too large for double precision", "length", "1e309", "out_of_range", "1.79769e+308"),
+    more("30 digits into an integer", "pieces", "1" * 30, "out_of_range", "from -2147483648 to 2147483647"),
+    field("1e308", "price", "1e308", "out_of_range", "from -9999999999.99 to 9999999999.99"),
+]
 ZONES = [
     Case("a naive time is in the feed's zone", csv_file("@,1,chair,1,2026-02-01 00:30:00"), (1, 1, 0, 0),
          feed="zoned", sold_at=("2026-01-31 23:30:00",)),
@@ -210,7 +239,7 @@ ZONES = [
          (2, 1, 0, 1), ((3, "sold_at", "not_a_time", "does not exist in Europe/Berlin"),), feed="zoned",
          sold_at=("2026-02-01 11:00:00",)),
 ]  # fmt: skip
-CASES = [*FILES, *ROWS, *FIELDS, *ZONES]
+CASES = [*FILES, *ROWS, *FIELDS, *TYPES, *ZONES]
 _days = itertools.count()
 
 

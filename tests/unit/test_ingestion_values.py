@@ -61,7 +61,10 @@ def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
         ("Infinity", "not_a_number"),
         ("-inf", "not_a_number"),
         (float("nan"), "not_a_number"),
+        ("1e308", "out_of_range"),
         ("1e400", "out_of_range"),
+        ("1e99999", "out_of_range"),
+        ("1e-308", "too_many_decimals"),
         ("1_000", "not_a_number"),
         ("tomorrow", "not_a_number"),
         ("١٢", "not_a_number"),
@@ -130,6 +133,9 @@ def test_declared_formats_are_read():
     ("type_name", "landed", "why"),
     [
         ("integer", "3000000000", "out_of_range"),
+        ("integer", "1" * 30, "out_of_range"),
+        ("bigint", Decimal("1e30"), "out_of_range"),
+        ("smallint", 1e30, "out_of_range"),
         ("integer", "1.5", "not_a_number"),
         ("boolean", "maybe", "wrong_type"),
         ("uuid", "12", "wrong_type"),
@@ -138,7 +144,17 @@ def test_declared_formats_are_read():
         ("jsonb", '{"a": 1, "b": {"c": 1, "c": 2}}', "wrong_type"),
         ("jsonb", '"\\u0000"', "nul_byte"),
         ("character varying(3)", "abcd", "too_long"),
+        ("jsonb", '{"a\\u0000": 1}', "nul_byte"),
+        ("jsonb", '"\\ud800"', "invalid_text"),
+        ("text", "a\0b", "nul_byte"),
+        ("character varying(9)", "a\0b", "nul_byte"),
+        ("text[]", ["a\0b"], "nul_byte"),
         ("double precision", "1e999", "out_of_range"),
+        ("double precision", "1e-999", "out_of_range"),
+        ("real", "3.5e38", "out_of_range"),
+        ("real", "-1e39", "out_of_range"),
+        ("real", "1e-46", "out_of_range"),
+        ("real[]", [1, 1e39], "out_of_range"),
         ("text", {"a": 1}, "wrong_type"),
         ("text[]", "a", "wrong_type"),
         ("text[]", ["a", ["b"]], "wrong_type"),
@@ -174,6 +190,41 @@ def test_each_type_names_what_it_refuses(type_name, landed, why):
     ],
 )
 def test_each_type_has_one_spelling_of_a_value(type_name, landed, kept):
+    assert convert(type_name, landed) == kept
+
+
+@pytest.mark.parametrize(
+    ("type_name", "landed", "bounds"),
+    [
+        ("numeric(12,2)", "1e308", "from -9999999999.99 to 9999999999.99"),
+        ("numeric(5,0)", 100000, "from -99999 to 99999"),
+        ("numeric", "1e308", "from 1e-130 to 1e130"),
+        ("smallint", "32768", "from -32768 to 32767"),
+        ("integer", "1" * 30, "from -2147483648 to 2147483647"),
+        ("bigint", Decimal("1e30"), "from -9223372036854775808 to 9223372036854775807"),
+        ("real", "1e39", "from -3.40282e+38 to 3.40282e+38"),
+        ("double precision", "1e309", "from -1.79769e+308 to 1.79769e+308"),
+    ],
+)
+def test_what_is_out_of_range_is_told_with_the_bounds_of_its_type(type_name, landed, bounds):
+    with pytest.raises(BadValue, match="out_of_range") as caught:
+        convert(type_name, landed)
+    told = f"{caught.value.detail}; {caught.value.remedy}"
+    assert bounds in told and type_name.partition("(")[0] in told
+
+
+@pytest.mark.parametrize(
+    ("type_name", "landed", "kept"),
+    [
+        ("integer", "0" * 40 + "7.0", "7"),
+        ("numeric(300,2)", "9" * 250, "9" * 250 + ".00"),
+        ("double precision", "1.7e308", "1.7e+308"),
+        ("double precision", "5e-324", "5e-324"),
+        ("real", "3.4028235e38", "3.4028235e+38"),
+        ("jsonb", r'"\\u0000"', r'"\\\\u0000"'),  # a backslash and four digits, no NUL byte
+    ],
+)
+def test_what_a_type_holds_at_its_ends_is_kept(type_name, landed, kept):
     assert convert(type_name, landed) == kept
 
 
@@ -250,3 +301,7 @@ def test_a_column_converted_at_once_is_the_same_as_value_by_value(values, type_n
     bulk = bulk_converter(type_name, ColumnFormat())
     for text, found in zip(values, bulk(texts(values)).to_pylist(), strict=True):
         assert found is None or found == one(text)
+
+
+def test_a_nul_byte_is_left_to_the_closer_look_when_a_column_is_converted_at_once():
+    assert bulk_converter("text", ColumnFormat())(texts(["a", "b\0", "\0"])).to_pylist() == ["a", None, None]
