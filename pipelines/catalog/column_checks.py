@@ -4,13 +4,14 @@ The parts that `consistency` (one file against itself) and `check` (against a da
 not known raises no fault: None stands for it.
 """
 
+import datetime
 from collections.abc import Mapping
 
 from pipelines.catalog.document import Document
 from pipelines.catalog.errors import YamlPath, suggest
 from pipelines.catalog.model import Feed, System, Table
 from pipelines.catalog.types import ColumnType, Kind, known_type
-from pipelines.catalog.values import bin_minutes
+from pipelines.catalog.values import EPOCHS, bin_minutes
 
 Types = Mapping[str, ColumnType | None]
 
@@ -64,6 +65,26 @@ def check_rule(document: Document, path: YamlPath, feed: Feed, column: str, kind
             document.report(
                 (*path, name), f"column {column!r} is {kind.name}, not text", "take the condition out"
             )
+
+
+def check_format(document: Document, path: YamlPath, column: str, form: str, kind: ColumnType) -> None:
+    """Report a format of a column that has none, and one that does not tell a time of day what it needs."""
+    if kind.name != "time without time zone":
+        if not kind.is_time:
+            document.report(
+                path, f"column {column!r} is {kind.name}", "a format is for date, time and timestamp columns"
+            )
+        return
+    remedy = "write it as %H:%M:%S or %I:%M %p"
+    if form in EPOCHS:
+        document.report(path, f"{form} is no time of day, which column {column!r} is", remedy)
+        return
+    afternoon = datetime.datetime(2001, 2, 3, 16, 5, 6, tzinfo=datetime.UTC)
+    read = datetime.datetime.strptime(afternoon.strftime(form), form)
+    if read.hour != afternoon.hour:
+        document.report(path, f"{form!r} does not tell the hour of the day", remedy)
+    elif read.tzinfo is not None:
+        document.report(path, f"column {column!r} is a time of day, which has no zone", remedy)
 
 
 def check_revision(document: Document, path: YamlPath, column: str, kind: ColumnType) -> None:

@@ -10,6 +10,7 @@ from pipelines.catalog.column_checks import (
     Types,
     check_bucket,
     check_column,
+    check_format,
     check_measure,
     check_revision,
     check_rule,
@@ -234,10 +235,8 @@ def _check_derived(document: Document, path: YamlPath, feed: Feed, types: Types 
     for column in feed.formats:
         where = (*path, "formats", column)
         kind = check_column(document, where, column, types, feed.table)
-        if kind is not None and not kind.is_time:
-            document.report(
-                where, f"column {column!r} is {kind.name}", "a format is for date and timestamp columns"
-            )
+        if kind is not None:
+            check_format(document, where, column, feed.formats[column], kind)
 
 
 def _check_uses_of_derived(document: Document, path: YamlPath, feed: Feed) -> None:

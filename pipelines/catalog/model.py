@@ -103,8 +103,8 @@ class Feed(_Declared):
     derive: dict[values.ColumnName, values.Derivation] = {}
     """Table columns computed from others, such as `sale_date: utc_date(sold_at)`."""
     formats: dict[values.ColumnName, values.TimeFormat] = {}
-    """Format of date and time columns that are not ISO 8601: of strptime, such as `%m/%d/%Y`, or `epoch_seconds` or
-    `epoch_milliseconds` for numbers since 1970."""
+    """Format of date and time columns that are not ISO 8601: of strptime, such as `%m/%d/%Y` or `%I:%M %p`, or
+    `epoch_seconds` or `epoch_milliseconds` for numbers since 1970."""
     encoding: values.Encoding = "utf-8"
     """Character encoding of text files."""
     delimiter: values.Delimiter | None = None

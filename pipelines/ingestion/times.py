@@ -87,6 +87,8 @@ def _time_of_day(value: Any) -> str:
 
 
 def _time_in_format(form: str, value: Any) -> str:
+    if isinstance(value, dt.time):
+        return _time_of_day(value)
     return _from_format(form, "not_a_time", value).time().isoformat()
 
 

@@ -236,3 +236,33 @@ def test_words_keep_the_digits_they_are_written_with_and_epochs_are_formats(tmp_
     feed = load(tmp_path, text).feed("shop/sales")
     assert feed.rules["brand"].one_of == ("NO", "1.10", "7")
     assert feed.formats == {"sold_at": "epoch_milliseconds"}
+
+
+WITH_HOURS = SHOP.replace("      updated_at:", "      opens: time\n      updated_at:", 1)
+
+
+@pytest.mark.parametrize("form", ["%H:%M", "%I:%M %p", "%H%M%S", "%H:%M:%S.%f"])
+def test_a_time_of_day_has_a_format_too(tmp_path: Path, form: str) -> None:
+    text = WITH_HOURS.replace("formats: {", f'formats: {{opens: "{form}", ')
+    assert load(tmp_path, text).feed("shop/sales").formats["opens"] == form
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("%d.%m.%Y", "'%d.%m.%Y' does not tell the hour of the day"),
+        ("%I:%M", "'%I:%M' does not tell the hour of the day"),
+        ("%H:%M%z", "column 'opens' is a time of day, which has no zone"),
+        ("epoch_seconds", "epoch_seconds is no time of day, which column 'opens' is"),
+    ],
+)
+def test_a_format_that_tells_no_time_of_day_is_refused(tmp_path: Path, form: str, message: str) -> None:
+    found = faults(tmp_path, WITH_HOURS.replace("formats: {", f'formats: {{opens: "{form}", '))
+    assert any(
+        f"feeds.sales.formats.opens: {message}; write it as %H:%M:%S or %I:%M %p" in line for line in found
+    ), found
+
+
+def test_a_format_of_a_column_that_is_no_time_is_refused(tmp_path: Path) -> None:
+    found = faults(tmp_path, SHOP.replace("formats: {", 'formats: {brand: "%H:%M", '))
+    assert any("formats.brand: column 'brand' is character varying(20)" in line for line in found), found
