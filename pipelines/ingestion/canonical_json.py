@@ -9,6 +9,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+_STRANGE = {bytes: "bytes", dt.timedelta: "durations"}
 MAX_EXPONENT = 130  # beyond any measure; written out, such a number is nothing but zeros
 
 
@@ -43,7 +44,7 @@ def write_json(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, dt.date | dt.time | uuid.UUID):
         return json.dumps(str(value))
-    raise ValueError(f"a {type(value).__name__} is not JSON")
+    raise ValueError(f"JSON has no {_STRANGE.get(type(value), type(value).__name__)}")
 
 
 def _refuse(name: str) -> Any:

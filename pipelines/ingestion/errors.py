@@ -68,5 +68,9 @@ def plain_name(name: str) -> str:
 
 def shown(value: object) -> str:
     """A value as a message shows it: short, on one line."""
+    if isinstance(value, bytes):
+        return f"the bytes \\x{value[:28].hex()}{'...' if len(value) > 28 else ''}"
+    if isinstance(value, dt.timedelta):
+        return f"the duration {value}"
     text = str(value) if isinstance(value, str | Decimal | dt.date | dt.time) else repr(value)
     return repr(text if len(text) <= 60 else text[:57] + "...")

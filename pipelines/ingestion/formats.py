@@ -1,4 +1,4 @@
-"""The record formats of landed files: CSV of any sane dialect, JSON Lines, Parquet. Streaming, bounded memory.
+"""The record formats of landed files: CSV (`csv_records`), JSON Lines, Parquet (`parquet_records`). Bounded memory.
 
 Each reader yields records, one by one or a regular block of them at once (`pieces`), and remembers where the last one
 stood (`line`, `raw_text`), so that a bad row can be quarantined with its text. A reader yields `BadRecord` in place of
@@ -7,19 +7,17 @@ a record that it cannot take apart. Add a format as one more reader in `open_rec
 """
 
 import codecs
-import json
 import re
-import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.csv_records import Block, CsvRecords, Record
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError, plain_name
-from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines, fault_of_text
+from pipelines.ingestion.lines import RAW_TEXT_LIMIT, Lines
 from pipelines.ingestion.names import NO_OTHER_NAMES, OtherNames
+from pipelines.ingestion.parquet_records import ParquetRecords
 
 _JSON = re.compile("\ufeff?\\s*(?:\\[\\s*)?\\{")  # how an object begins, or a list of some
 
@@ -232,126 +230,3 @@ def _no_json_lines(first: str) -> UnreadableFileError | None:
             "land one JSON object a line, as `jq -c .` writes them",
         )
     return None
-
-
-class ParquetRecords:
-    """Rows of a Parquet file, batch by batch. `line` is the row's number, from 1."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._spool = tempfile.TemporaryFile(prefix="longbox-")  # noqa: SIM115 - lives as long as the reader
-        for chunk in chunks:
-            self._spool.write(chunk)
-        try:
-            self._file = pq.ParquetFile(self._spool)
-        except (pa.ArrowException, OSError) as error:
-            raise UnreadableFileError(
-                "unreadable",
-                f"it is not a readable Parquet file ({error})",
-                "land it again",
-            ) from None
-        schema = self._file.schema_arrow
-        self.header = list(schema.names)
-        self.types = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
-        self.line = 0
-        self._row: Record = ()
-
-    def raw_text(self) -> str:
-        return self.text_of(self._row)
-
-    def raw_lines(self) -> Any:
-        return self._row
-
-    def text_of(self, raw_lines: Any) -> str:
-        text = _json_text(dict(zip(self.header, raw_lines, strict=True)))
-        return text.replace("\\u0000", "\ufffd")[:RAW_TEXT_LIMIT]
-
-    def pieces(self) -> Iterator[Record | BadRecord | Block]:
-        return iter(self)
-
-    def __iter__(self) -> Iterator[Record | BadRecord]:
-        import pyarrow as pa
-
-        try:
-            for batch in self._file.iter_batches(batch_size=8192):
-                columns = [_plain_values(batch.column(index)) for index in range(batch.num_columns)]
-                for row in zip(*columns, strict=True):
-                    self.line += 1
-                    self._row = row
-                    fault = next(
-                        (fault_of_text(v) for v in row if isinstance(v, str) and fault_of_text(v)),
-                        None,
-                    )
-                    yield fault if fault is not None else row
-        except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
-            raise UnreadableFileError(
-                "unreadable", f"its data is damaged ({error})", "land it again"
-            ) from None
-
-
-def _plain_values(column: Any) -> list[Any]:
-    """A column's values as Python values; nanosecond times, which Python lacks, are cut to microseconds."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
-        column = pc.cast(column, pa.timestamp("us", column.type.tz), safe=False)
-    if pa.types.is_float32(column.type):
-        column = _single_precision(column)
-    try:
-        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
-    except (ValueError, KeyError, OverflowError):  # a year past 9999, a map with a key twice: one row's fault
-        values = [_plain_value(scalar) for scalar in column]
-    return values
-
-
-def _single_precision(column: Any) -> Any:
-    """Numbers of single precision as texts: 1.1 so, which is 1.100000023841858 as a double; large ones exactly."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    doubles = pc.cast(column, pa.float64())
-    size = pc.abs(doubles)
-    is_large = pc.and_(
-        pc.greater_equal(size, 2.0**24), pc.less(size, 2.0**63)
-    )  # 123456792, not the shorter 123456790
-    whole = pc.cast(pc.if_else(is_large, doubles, 0.0), pa.int64())
-    return pc.if_else(is_large, pc.cast(whole, pa.string()), pc.cast(column, pa.string()))
-
-
-def _plain_value(scalar: Any) -> Any:
-    try:
-        return scalar.as_py(maps_as_pydicts="strict")
-    except (ValueError, KeyError, OverflowError) as error:
-        return OddValue(f"{scalar.type}: {' '.join(map(str, error.args))}")
-
-
-class OddValue:
-    """A value that Python has nothing for. No column takes it, but the rest of its row, and its file, can be read."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __repr__(self) -> str:
-        return self._what
-
-
-def _json_text(value: Any) -> str:
-    """A row as JSON from which it can be read again: numbers keep their digits, bytes are hexadecimal."""
-    if isinstance(value, dict):
-        return (
-            "{"
-            + ", ".join(f"{_json_text(str(key))}: {_json_text(item)}" for key, item in value.items())
-            + "}"
-        )
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_json_text, value)) + "]"
-    if isinstance(value, Decimal) and value.is_finite():
-        return f"{value:f}"
-    if isinstance(value, bytes):
-        value = f"\\x{value.hex()}"
-    return json.dumps(value, default=str, ensure_ascii=False)

@@ -14,6 +14,7 @@ from pipelines.ingestion.errors import BadValue, shown
 # A double's shortest text has up to 17 digits, and the last of them are noise where 16 or more are written: then, and
 # only then, 19.990000000000002 is 19.99. The first 13 digits are never noise, nor is what fewer digits say.
 _NOISY_DIGITS = (16, 17)
+FEWEST_NOISY_DIGITS = min(_NOISY_DIGITS)
 _SURE = decimal.Context(prec=13, rounding=decimal.ROUND_HALF_EVEN)
 _NEARLY_NOTHING = Decimal("1e-12")  # what is left of 0.1 + 0.2 - 0.3 has no sure digit
 # A numeric has up to 1,000 digits, and this is asked of numbers ten times larger than the column takes.
@@ -24,6 +25,24 @@ _INTEGER_DIGITS = 25  # more than any integer type has; a number of more is not 
 _MAX_EXPONENT = 130  # of a numeric without bounds: written out, a number beyond is nothing but zeros
 _LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
 _INTEGERS = {16: "smallint", 32: "integer", 64: "bigint"}
+
+
+class ExactDecimal(Decimal):
+    """A number of a format that keeps decimals as such: none of its digits is noise."""
+
+
+def not_finite(number: float) -> str:
+    """What is no number, as PostgreSQL writes it."""
+    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def exact(value: Any) -> Any:
+    """A value with its decimals, also nested ones, as `ExactDecimal`."""
+    if isinstance(value, Decimal):
+        return ExactDecimal(value)
+    if isinstance(value, dict):
+        return {key: exact(item) for key, item in value.items()}
+    return [exact(item) for item in value] if isinstance(value, list) else value
 
 
 def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]:
@@ -48,7 +67,7 @@ def numeric_converter(precision: int | None, scale: int) -> Callable[[Any], str]
                 f"{shown(value)} does not fit numeric({precision},{scale})",
                 f"write a number from -{largest:f} to {largest:f}, or give the column a wider type",
             )
-        if rounded != number and not _is_noise(number, rounded):
+        if rounded != number and (isinstance(value, ExactDecimal) or not _is_noise(number, rounded)):
             raise BadValue(
                 "too_many_decimals",
                 f"{shown(value)} has more than {scale} decimals",

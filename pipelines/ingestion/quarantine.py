@@ -7,7 +7,7 @@ Nothing is ever deleted here: a row changes its state.
 import csv
 import datetime as dt
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from pipelines.ingestion.formats import JsonNames
 from pipelines.ingestion.lines import RAW_TEXT_LIMIT
 from pipelines.ingestion.load import Loader
 from pipelines.ingestion.names import OtherNames, known_names, other_names
+from pipelines.ingestion.numbers import exact
 from pipelines.ingestion.periods import Target
 from pipelines.ingestion.writer import QUERIES, ChunkWriter
 from resources.database import Connection, Database
@@ -251,7 +252,7 @@ def _by_header(
     refused: list[tuple[int, int, int, Any]] = []
     others = other_names(feed)
     landed_names = {column: names[0] for column, names in feed.landed_names.items()}
-    names = list(header["names"])
+    names, decimals = list(header["names"]), frozenset(header.get("decimals", ()))
     wanted = [name for name in wanted if name not in others.landed]
     if header["format"] != "csv":  # a record names its own columns: also those that the feed was taught since
         names = [name for name in names if name not in others.landed]
@@ -263,7 +264,8 @@ def _by_header(
         elif header["format"] == "csv":
             as_landed.append((*place, _csv_record(text, header)))
         else:
-            as_landed.append((*place, _json_record(text, names, others, {})))
+            record = _json_record(text, names, others, {}, decimals)
+            as_landed.append((*place, record))
     if as_landed:
         yield names, as_landed, feed
     if refused:
@@ -302,7 +304,11 @@ def _cut_off() -> BadRecord:
 
 
 def _json_record(
-    text: str, wanted: Sequence[str], others: OtherNames, landed_names: Mapping[str, str]
+    text: str,
+    wanted: Sequence[str],
+    others: OtherNames,
+    landed_names: Mapping[str, str],
+    decimals: Collection[str] = (),
 ) -> "list[Any] | BadRecord":
     if len(text) >= RAW_TEXT_LIMIT:
         return _cut_off()
@@ -316,6 +322,9 @@ def _json_record(
         )
     if not isinstance(item, dict):
         return BadRecord("malformed", "the line is not a JSON object", "land it again, corrected")
-    values = {landed_names.get(name, name): value for name, value in item.items()}
+    values = {
+        landed_names.get(name, name): exact(value) if name in decimals else value
+        for name, value in item.items()
+    }
     found = JsonNames(wanted, others).find(values.keys())
     return found.fault or [values.get(key) for key in found.keys]

@@ -17,7 +17,8 @@ from pipelines.catalog.shape import TableShape
 from pipelines.ingestion.csv_records import CsvRecords
 from pipelines.ingestion.deletions import AnyRowMaker
 from pipelines.ingestion.errors import UnreadableFileError
-from pipelines.ingestion.formats import JsonRecords, ParquetRecords, Records
+from pipelines.ingestion.formats import JsonRecords, Records
+from pipelines.ingestion.parquet_records import ParquetRecords
 from pipelines.ingestion.writer import QUERIES
 from resources.database import Connection, Database
 from resources.sql import storable
@@ -79,6 +80,8 @@ def describe_header(records: Records) -> dict[str, Any]:
     described: dict[str, Any] = {"format": kind, "names": records.header}
     if isinstance(records, CsvRecords):
         described["delimiter"] = records.delimiter
+    if isinstance(records, ParquetRecords) and records.decimals:
+        described["decimals"] = records.decimals
     return described
 
 

@@ -10,6 +10,7 @@ live in `binding`.
 import datetime as dt
 import functools
 import ipaddress
+import math
 import re
 import uuid
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import Any
 
 from pipelines.ingestion.canonical_json import read_json, write_json
 from pipelines.ingestion.errors import BadValue, shown
-from pipelines.ingestion.numbers import double, integer, numeric_converter, single
+from pipelines.ingestion.numbers import double, integer, not_finite, numeric_converter, single
 from pipelines.ingestion.times import ColumnFormat, temporal_converter
 
 Value = Any  # what a file format yields: str, bool, int, Decimal, date, datetime, list, dict, bytes
@@ -99,15 +100,16 @@ def _text(value: Value) -> str:
         return escape(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | Decimal | dt.date | uuid.UUID):
+    if isinstance(value, int | Decimal | dt.date | dt.time | uuid.UUID):
         return escape(str(value))
     if isinstance(value, float):
-        return repr(value)
-    raise BadValue(
-        "wrong_type",
-        f"{shown(value)} is not a text",
-        "write a plain text here, not a nested value",
-    )
+        return repr(value) if math.isfinite(value) else not_finite(value)
+    remedy = "write a plain text here, not a nested value"
+    if isinstance(value, bytes):
+        remedy = "write it as a string in UTF-8, or give the column the type bytea"
+    elif not isinstance(value, dict | list):
+        remedy = "write it as a text"
+    raise BadValue("wrong_type", f"{shown(value)} is not a text", remedy)
 
 
 def _bounded_text(limit: int | None, value: Value) -> str:

@@ -32,11 +32,13 @@ ROW = f"@,1,chair,10.00,{T}"
 YAML = SHOP_YAML.replace(
     "tables:\n",
     "  zoned:\n    table: sales\n    columns: {id: sale_id}\n    key: [shop, sale_id]\n    require: [price]\n"
-    "    derive: {sold_on: utc_date(sold_at)}\n    time_zone: Europe/Berlin\n    starts_on: 2026-01-01\ntables:\n",
+    '    derive: {sold_on: utc_date(sold_at)}\n    formats: {opens: "%I:%M %p"}\n'
+    "    time_zone: Europe/Berlin\n    starts_on: 2026-01-01\ntables:\n",
     1,
 ).replace(
     "      extra: jsonb\n",
-    "      extra: jsonb\n      weight: real\n      length: double precision\n      pieces: integer\n",
+    "      extra: jsonb\n      weight: real\n      length: double precision\n"
+    "      pieces: integer\n      opens: time\n",
 )
 
 
@@ -193,6 +195,16 @@ ROWS = [
     Case("Parquet with a list for a text", parquet(item=[["a", "b"]]), (1, 0, 0, 1),
          ((1, "item", "wrong_type", "not a text"),), "m.parquet"),
     Case("Parquet of single precision", parquet(price=pa.array([1.1], pa.float32())), (1, 1, 0, 0), (), "m.parquet"),
+    Case("Parquet with a NUL byte", parquet(item=["de\0sk"]), (1, 0, 0, 1),
+         ((1, "item", "nul_byte", "character 3; remove it"),), "m.parquet"),
+    Case("Parquet with bytes for a text", parquet(item=[b"chair"]), (1, 0, 0, 1),
+         ((1, "item", "wrong_type", "write it as a string in UTF-8"),), "m.parquet"),
+    Case("Parquet with a duration", parquet(item=pa.array([5], pa.duration("ns"))), (1, 0, 0, 1),
+         ((1, "item", "wrong_type", "the duration 0:00:00 is not a text"),), "m.parquet"),
+    Case("Parquet with NaN in a text", parquet(item=[float("nan")]), (1, 1, 0, 0), (), "m.parquet"),
+    Case("Parquet with decimals that are no noise",
+         parquet(price=pa.array([Decimal("19.990000000000002")], pa.decimal128(17, 15))), (1, 0, 0, 1),
+         ((1, "price", "too_many_decimals", "round it to 2 decimals"),), "m.parquet"),
     Case("Parquet with NaN", parquet(price=[float("nan")]), (1, 0, 0, 1),
          ((1, "price", "not_a_number", "finite"),), "m.parquet"),
 ]  # fmt: skip
@@ -239,7 +251,12 @@ ZONES = [
          (2, 1, 0, 1), ((3, "sold_at", "not_a_time", "does not exist in Europe/Berlin"),), feed="zoned",
          sold_at=("2026-02-01 11:00:00",)),
 ]  # fmt: skip
-CASES = [*FILES, *ROWS, *FIELDS, *TYPES, *ZONES]
+HOURS = [
+    Case("times of day in the feed's format", csv_file(f"{ROW},8:15 pm", f"@,2,desk,5.00,{T},20:15",
+         header=f"{HEADER},opens"), (2, 1, 0, 1), ((3, "opens", "not_a_time", "does not match '%I:%M %p'"),),
+         feed="zoned"),
+]  # fmt: skip
+CASES = [*FILES, *ROWS, *FIELDS, *TYPES, *HOURS, *ZONES]
 _days = itertools.count()
 
 

@@ -1,8 +1,12 @@
 """Rows put aside are judged again after a fix, or written off; their account stays closed."""
 
 import datetime as dt
+import io
 import json
+from decimal import Decimal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.ingestion import reconcile
@@ -166,3 +170,19 @@ def test_a_column_that_its_sender_renamed_is_read_under_either_name_and_replayed
     assert account(shop.load("2026-10-28"))[1] + account(shop.load(DAY))[1] == 6
     shop.land(DAY, "both.csv", csv_of((*SALE, "9"), header="shop,id,item,price,sold_at,Sale"))
     assert "both mean sale_id" in shop.load(DAY).problems[0]
+
+
+def test_a_replay_takes_no_digit_of_a_parquet_decimal_for_noise_and_finds_nul_bytes_again(shop):
+    rows = {
+        "shop": ["north"] * 2, "id": ["1", "2"], "item": ["chair", "de\0sk"], "sold_at": ["2026-10-29"] * 2,
+        "price": pa.array([Decimal("19.990000000000002"), Decimal(3)], pa.decimal128(17, 15)),
+    }  # fmt: skip
+    content = io.BytesIO()
+    pq.write_table(pa.table(rows), content)
+    shop.land(DAY, "a.parquet", content.getvalue())
+    assert account(shop.load(DAY)) == (2, 0, 0, 2)
+    told = [(row.column, row.reason) for row in list_quarantine(shop.database)]
+    assert told == [("price", "too_many_decimals"), ("item", "nul_byte")]
+    result = replay(shop.loader())
+    assert (result.loaded, result.remaining) == (0, 2)
+    assert told == [(row.column, row.reason) for row in list_quarantine(shop.database)]

@@ -1,9 +1,12 @@
 """Files of every sane dialect are taken apart; a bad record costs itself and nothing else."""
 
 import bz2
+import datetime as dt
 import gzip
 import io
 import json
+import math
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ from pipelines.ingestion import csv_records, decode, lines
 from pipelines.ingestion.decode import decompressed, fingerprint
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 from pipelines.ingestion.formats import open_records
+from pipelines.ingestion.numbers import ExactDecimal
 
 WANTED = ("a", "b", "c")
 
@@ -102,12 +106,46 @@ def test_json_lines_keep_decimals_and_report_unknown_names():
     assert found[3] == [None, {"k": [1]}, None] and records.unknown == {"z"}
 
 
-def test_parquet_rows_come_typed_and_a_bad_one_keeps_its_values():
+def parquet_of(**columns):
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"a": [1, 2], "b": ["x", "nul\x00"]}), buffer)
-    header, found = read(buffer.getvalue(), "x.bin")
-    assert header == ["a", "b"] and found[0] == (1, [1, "x"])
-    assert found[1][1][0] == "nul_byte" and json.loads(found[1][1][1])["a"] == 2
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def test_parquet_rows_come_typed_and_keep_their_values_as_text():
+    data = parquet_of(a=[1, 2], b=["x", "nul\x00"], c=[b"\x1f", None], d=[float("nan"), 0.5])
+    records = open_records(pieces(data), data, "x.bin", encoding="utf-8", delimiter=None, wanted=WANTED)
+    assert records.header == ["a", "b", "c", "d"] and next(iter(records))[:3] == (1, "x", b"\x1f")
+    assert json.loads(records.raw_text()) == {"a": 1, "b": "x", "c": "\\x1f", "d": "NaN"}
+    assert json.loads(records.text_of((2, "nul\x00", None, 0.5)))["b"] == "nul\x00", "a replay finds it again"
+
+
+def test_what_is_nested_in_parquet_has_the_digits_and_times_that_whole_columns_have():
+    single, nano = pa.float32(), pa.timestamp("ns", "UTC")
+    data = parquet_of(
+        items=pa.array([[0.1, None, 123456792.0, float("nan")]], pa.list_(single)),
+        fields=pa.array([{"x": 1.1, "at": 1_001}], pa.struct([("x", single), ("at", nano)])),
+        entries=pa.array([[("k", -0.3)]], pa.map_(pa.string(), single)),
+        of_day=pa.array([1_001], pa.time64("ns")),
+        lasts=pa.array([86_400_000_000_001], pa.duration("ns")),
+    )
+    ((_, (items, fields, entries, of_day, lasts)),) = read(data, "x.parquet")[1]
+    assert items[:3] == [Decimal("0.1"), None, 123456792] and math.isnan(items[3])
+    assert fields == {"x": Decimal("1.1"), "at": dt.datetime(1970, 1, 1, microsecond=1, tzinfo=dt.UTC)}
+    assert entries == {"k": Decimal("-0.3")}
+    assert (of_day, lasts) == (dt.time(0, 0, 0, 1), dt.timedelta(days=1))
+
+
+def test_what_is_no_number_in_single_precision_is_named_as_postgresql_names_it():
+    data = parquet_of(a=pa.array([float("nan"), float("inf"), float("-inf")], pa.float32()))
+    assert [values for _, values in read(data, "x.parquet")[1]] == [["NaN"], ["Infinity"], ["-Infinity"]]
+
+
+def test_decimals_of_parquet_are_exact_to_their_last_digit():
+    kind, number = pa.decimal128(17, 15), Decimal("19.990000000000002")
+    data = parquet_of(a=pa.array([number], kind), b=pa.array([[number]], pa.list_(kind)), c=[Decimal("1.5")])
+    ((_, (whole, items, short)),) = read(data, "x.parquet")[1]
+    assert [type(whole), type(items[0]), type(short)] == [ExactDecimal, ExactDecimal, Decimal]
 
 
 @pytest.mark.parametrize("name", ["x.parquet"])

@@ -11,6 +11,7 @@ from pipelines.catalog.types import SUPPORTED_TYPES, parse_type
 from pipelines.ingestion.bulk import bulk_converter
 from pipelines.ingestion.columns import texts
 from pipelines.ingestion.errors import BadValue
+from pipelines.ingestion.numbers import ExactDecimal
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import converter
 
@@ -43,6 +44,8 @@ def reason(type_name, value, **column):
         (Decimal("12.500"), "12.50"),
         ("19.990000000000002", "19.99"),
         (0.1 + 0.2, "0.30"),
+        (Decimal("19.990000000000002"), "19.99"),  # as JSON has it
+        (ExactDecimal("19.990000000000000"), "19.99"),
         ("99.99999999999999", "100.00"),
         (0.1 + 0.2 - 0.3, "0.00"),
         ("1234567890.12", "1234567890.12"),
@@ -75,6 +78,7 @@ def test_equal_prices_get_equal_text_however_they_were_written(landed, kept):
         ("0.0000000004", "too_many_decimals"),
         ("1.00000000000000001", "too_many_decimals"),  # more digits than a double has
         (Decimal("1234567890.12345"), "too_many_decimals"),
+        (ExactDecimal("19.990000000000002"), "too_many_decimals"),  # of a format that keeps decimals
         (True, "not_a_number"),
         ([1], "not_a_number"),
     ],
@@ -127,6 +131,10 @@ def test_declared_formats_are_read():
         == "2025-10-30T12:00:00+00:00"
     )
     assert reason("date", "30/10/2026", format="%m/%d/%Y") == "not_a_date"
+    hours = {"format": "%I:%M %p"}
+    assert convert("time without time zone", "08:15 pm", **hours) == "20:15:00"
+    assert convert("time without time zone", dt.time(20, 15), **hours) == "20:15:00"  # as Parquet has it
+    assert reason("time without time zone", "20:15", **hours) == "not_a_time"
 
 
 @pytest.mark.parametrize(
@@ -233,6 +241,48 @@ def test_what_a_type_holds_at_its_ends_is_kept(type_name, landed, kept):
 def test_a_feed_can_load_every_type_that_a_table_can_have(declared, suffix):
     declared = declared.replace("(n)", "(9)").replace("(p,s)", "(9,2)")
     assert converter(parse_type(declared + suffix).name, ColumnFormat()) is not None
+
+
+@pytest.mark.parametrize(
+    ("type_name", "landed", "why", "words"),
+    [
+        ("text", b"\x1f\x8b", "wrong_type", r"the bytes \x1f8b is not a text; write it as a string in UTF-8"),
+        (
+            "text",
+            dt.timedelta(days=1),
+            "wrong_type",
+            "the duration 1 day, 0:00:00 is not a text; write it as",
+        ),
+        (
+            "integer",
+            dt.timedelta(days=1),
+            "not_a_number",
+            "the duration 1 day, 0:00:00 is not a whole number",
+        ),
+        ("numeric(12,2)", b"12", "not_a_number", r"the bytes \x3132 is not a plain number"),
+        ("jsonb", {"a": b"x"}, "wrong_type", "JSON has no bytes"),
+        ("jsonb", dt.timedelta(days=1), "wrong_type", "JSON has no durations"),
+        ("date", b"x" * 40, "not_a_date", r"the bytes \x78"),
+    ],
+)
+def test_a_value_that_only_parquet_has_is_named_for_what_it_is(type_name, landed, why, words):
+    with pytest.raises(BadValue, match=why) as caught:
+        convert(type_name, landed)
+    assert words in f"{caught.value.detail}; {caught.value.remedy}"
+
+
+@pytest.mark.parametrize(
+    ("landed", "kept"),
+    [
+        (float("nan"), "NaN"),
+        (float("inf"), "Infinity"),
+        (float("-inf"), "-Infinity"),
+        (dt.time(8, 15), "08:15:00"),
+        (0.5, "0.5"),
+    ],
+)
+def test_a_value_of_parquet_is_in_a_text_what_postgresql_would_write(landed, kept):
+    assert convert("text", landed) == kept
 
 
 def test_labels_of_an_enum_are_the_only_ones_taken():
