@@ -6,6 +6,7 @@ Both ways give the same records with the same lines; what is bad is told by the 
 import csv
 import functools
 import io
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from pipelines.ingestion.columns import TEXT, Column, flat, texts
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
 from pipelines.ingestion.lines import MAX_LINE_BYTES, RAW_TEXT_LIMIT, Lines
 
-MAX_RECORD_LINES = 10_000
+# Of a record's lines while they are read, as they lie in memory: short ones take several times their text. A million of
+# them, or 16 Mi characters of any width, are below it; the lines after a quote that is never closed are read twice.
+MAX_RECORD_BYTES = 64 << 20
 CANDIDATE_DELIMITERS = ",;\t|"
 csv.field_size_limit(MAX_LINE_BYTES)
 
@@ -132,11 +135,7 @@ class CsvRecords:
                     again.extend(pending[1:])
                     again.extend(replay)
                     del pending[1:]
-                    yield BadRecord(
-                        "malformed",
-                        "a quote is opened and never closed",
-                        'close it, or double it: ""',
-                    )
+                    yield _unclosed(error)
                     return
                 problem = BadRecord(
                     "malformed",
@@ -160,14 +159,25 @@ class CsvRecords:
                 )
 
     def _feed(self, replay: deque[str]) -> Iterator[str]:
-        pending, size = self._pending, 0
+        pending, size_bytes = self._pending, 0
         while replay or self._lines.begin():
             line = replay.popleft() if replay else next(self._source)
             pending.append(line)
-            size = len(line) if len(pending) == 1 else size + len(line)
-            if len(pending) > MAX_RECORD_LINES or size > MAX_LINE_BYTES + 1:
+            size_bytes = 0 if len(pending) == 1 else size_bytes + sys.getsizeof(line)
+            if size_bytes > MAX_RECORD_BYTES:
                 raise _RunawayError
             yield line
+
+
+def _unclosed(error: Exception) -> BadRecord:
+    is_long = isinstance(error, _RunawayError) or "field limit" in str(error)
+    return BadRecord(
+        "malformed",
+        f"a quote is opened and not closed within {MAX_LINE_BYTES} characters, which a field may have"
+        if is_long
+        else "a quote is opened and never closed",
+        'close it, or double it: ""',
+    )
 
 
 class _RunawayError(Exception):

@@ -171,6 +171,7 @@ ROWS = [
              "declare `encoding`"),
     row_case("a quote never closed", csv_file(ROW, f'@,2,"desk,5.00,{T}', f"@,3,x,5.00,{T}"), 3, "malformed",
              "close it", landed=3),
+    Case("a field of 12,000 lines", csv_file(ROW, f'@,2,"{chr(10).join(["a desk"] * 12_000)}",5.00,{T}'), (2, 2, 0, 0)),
     row_case("a line of 50 MB", csv_file(f"@,2,{'x' * (50 << 20)},5.00,{T}", ROW), 2, "too_long", "split it"),
     row_case("JSON cut short", f'{{"shop":"@","id":"1","price":1,"sold_at":"{T}"}}\n{{"shop":"@","id":\n', 2,
              "malformed", "one JSON object a line", file_name="m.jsonl"),

@@ -1,6 +1,7 @@
 """Files of every sane dialect are taken apart; a bad record costs itself and nothing else."""
 
 import bz2
+import csv
 import datetime as dt
 import gzip
 import io
@@ -78,12 +79,31 @@ def test_a_bad_line_costs_only_itself():
 
 
 def test_a_quote_that_is_never_closed_costs_one_line(monkeypatch):
-    monkeypatch.setattr(csv_records, "MAX_RECORD_LINES", 50)
+    monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", 3000)
     rows = "".join(f"{n},x,y\n" for n in range(200))
     _, found = read(f'a,b,c\n1,"open,3\n{rows}'.encode())
     assert found[0] == (2, ("malformed", '1,"open,3\n'))
     assert [values[0] for _, values in found[1:]] == [str(n) for n in range(200)]
     assert found[-1][0] == 202
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_quoted_field_of_many_lines_is_one_record(end):
+    text = end.join(f"line {n}" for n in range(30_000))
+    _, found = read(f'a,b,c{end}1,"{text}",3{end}4,5,6{end}'.encode(), size=1 << 16)
+    assert found == [(2, ["1", text, "3"]), (30_002, ["4", "5", "6"])]
+
+
+def test_a_quote_that_is_not_closed_before_the_limit_of_a_field_costs_one_line():
+    data = b'a,b,c\n1,"open,3\n' + b"x,y,z" * 500 + b"\n" + b"x,y,z\n" * 3000
+    records = open_records(pieces(data, 1000), data, "x.csv", encoding="utf-8", delimiter=None, wanted=WANTED)
+    limit = csv.field_size_limit(4000)
+    try:
+        first, wide, *others = records
+    finally:
+        csv.field_size_limit(limit)
+    assert first.reason == "malformed" and "not closed within 16777216 characters" in first.detail
+    assert wide.reason == "column_count" and others == [["x", "y", "z"]] * 3000
 
 
 def test_a_line_past_the_limit_is_put_aside_with_bounded_memory(monkeypatch):
