@@ -45,6 +45,7 @@ class BulkTable:
     sequence: str | None
     constraints: tuple[str, ...]  # PRIMARY KEY (...), UNIQUE (...)
     indexes: tuple[str, ...]  # USING btree (...)
+    statistics: tuple[str, ...]  # (mcv) ON ...
     columns: tuple[str, ...]
 
     @property
@@ -80,12 +81,12 @@ def bulk_table(connection: AnyConnection, schema: str, table: str, owner: str) -
     ).fetchone()
     if row is None:
         return None
-    key_column, key_type, identity, sequence, constraints, indexes, columns = cast(
-        "tuple[str, str, str | None, str | None, list[str], list[str], list[str]]", row
+    key_column, key_type, identity, sequence, constraints, indexes, statistics, columns = cast(
+        "tuple[str, str, str | None, str | None, list[str], list[str], list[str], list[str]]", row
     )
     return BulkTable(
         schema, table, owner, key_column, key_type, identity, sequence, tuple(constraints), tuple(indexes),
-        tuple(columns),
+        tuple(statistics), tuple(columns),
     )  # fmt: skip
 
 
@@ -102,6 +103,10 @@ class FreshPartitions:
         self._table = table
         self._name = name
         self.made: dict[dt.date, FreshPartition] = {}
+
+    def told(self, message: str) -> str:
+        """A message of PostgreSQL with the names that the partitions will have."""
+        return message.replace(self._name, self._table.table)
 
     @property
     def intake(self) -> sql.Identifier:
@@ -215,6 +220,10 @@ def _attach(connection: AnyConnection, table: BulkTable, fresh: FreshPartition) 
     for before, after in cast("list[tuple[str, str]]", renames):
         index = sql.Identifier(table.schema, before)
         connection.execute(_SQL.compose("rename_index", index=index, new_name=sql.Identifier(after)))
+    for definition in table.statistics:
+        connection.execute(
+            _SQL.compose("describe_fresh", partition=partition, definition=_literally(definition))
+        )
     if table.identity_column:
         column = sql.Identifier(table.identity_column)
         connection.execute(_SQL.compose("unnumber_fresh", partition=partition, column=column))

@@ -286,6 +286,14 @@ def _create(connection: AnyConnection, schema: str, table: str, span: Span) -> s
             f"{schema}.{table} cannot take a partition for {span.lower} to {span.upper}: {error.diag.message_primary}; "
             "split the partition that is in the way, or let it hold the whole period"
         ) from error
+    except psycopg.errors.CheckViolation as error:
+        default = error.diag.table_name or "the default one"
+        raise PartitionError(
+            f"{schema}.{table} cannot take a partition for {span.lower} to {span.upper}: its default partition "
+            f"{default} holds rows of that time; detach it (ALTER TABLE {schema}.{table} DETACH PARTITION "
+            f"{schema}.{default}), run again, move its rows of that time into {schema}.{table} by INSERT and "
+            "DELETE, and attach it again"
+        ) from error
     return name
 
 

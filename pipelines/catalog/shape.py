@@ -58,6 +58,7 @@ class TableShape:
     partition_by: tuple[str, ...]
     partition_strategy: str | None
     description: str
+    is_row_secured: bool = False  # row level security decides what the asking role sees and writes
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -100,7 +101,9 @@ def _read(connection: Connection, system: str, table: str | None) -> Mapping[str
 
 
 def _shape(system: str, row: tuple[object, ...]) -> TableShape:
-    name, kind, description, strategy, partition_by, primary_key, columns = cast("tuple[Any, ...]", row)
+    name, kind, description, is_row_secured, strategy, partition_by, primary_key, columns = cast(
+        "tuple[Any, ...]", row
+    )
     return TableShape(
         system=system,
         name=name,
@@ -110,6 +113,7 @@ def _shape(system: str, row: tuple[object, ...]) -> TableShape:
         partition_by=tuple(partition_by),
         partition_strategy=None if strategy is None else _STRATEGIES[strategy],
         description=description,
+        is_row_secured=is_row_secured,
     )
 
 

@@ -27,7 +27,7 @@ REASONS: dict[str, str] = {
     "nul_byte": "the row holds a NUL byte, which PostgreSQL cannot store",
     "column_count": "the row has more or fewer fields than the header",
     "malformed": "the row cannot be parsed",
-    "refused_by_table": "a constraint of the table refused the row",
+    "refused_by_table": "a constraint of the table, or of a domain, refused the row",
     "truncated": "the file ends in the middle",
     "bomb": "the compressed file grows beyond any measure",
     "unreadable": "the file cannot be read in any known format",

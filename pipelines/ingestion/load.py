@@ -18,6 +18,7 @@ from pipelines.catalog.feed_keys import hold_key
 from pipelines.catalog.model import Feed, System
 from pipelines.catalog.partitions import ensure_periods, span_of
 from pipelines.catalog.shape import table_shape
+from pipelines.ingestion.binding import FeedDefinitionError
 from pipelines.ingestion.decode import Content, decompressed, fingerprint
 from pipelines.ingestion.deletions import bind_feed
 from pipelines.ingestion.direct import REFUSALS
@@ -119,6 +120,13 @@ class Loader:
         """The feed's table as the database has it, and the feed's number."""
         table = self.system.tables[self.feed.table]
         shape = table_shape(connection, self.system.name, self.feed.table)
+        if shape.is_row_secured:
+            name, role = f"{self.system.name}.{self.feed.table}", self.database.role
+            raise FeedDefinitionError(
+                f"table {name} has row level security, with which {role} can neither COPY rows into it nor be sure to "
+                f"see all; as a superuser ALTER ROLE {role} BYPASSRLS, or as the table's owner ALTER TABLE {name} "
+                "DISABLE ROW LEVEL SECURITY, and run again"
+            )
         row = connection.execute(
             QUERIES["feed_id"], {"system": self.system.name, "feed": self.feed.name}
         ).fetchone()

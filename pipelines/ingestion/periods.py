@@ -67,6 +67,10 @@ class Periods:
         """The table that takes the rows of `fresh`, if there are any."""
         return self._fresh.intake if self._fresh else self._target.identifier
 
+    def told(self, message: str) -> str:
+        """A message of PostgreSQL about a row, with the names of tables that there will be."""
+        return self._fresh.told(message) if self._fresh else message
+
     def ensure(self, days: set[dt.date]) -> None:
         """See to it that every one of `days` has a partition that takes rows. Once a partition and file."""
         target = self._target

@@ -26,7 +26,7 @@ from resources.sql import Queries, storable
 
 QUERIES = Queries.of("pipelines.ingestion")
 _ARRAY_ITEM = re.compile(r'NULL|"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)")
+_COPY_LINE = re.compile(r"COPY ingest_rows, line (\d+)(?:, column column_(\d+))?")
 
 
 class ChunkWriter:
@@ -116,7 +116,7 @@ class ChunkWriter:
                 ):
                     copy.write(staged_text(rows))
                 break
-            except psycopg.DataError as error:
+            except (psycopg.DataError, psycopg.IntegrityError) as error:  # the latter of a domain
                 found = _COPY_LINE.search(error.diag.context or "")
                 if found is None:
                     raise
@@ -138,9 +138,10 @@ class ChunkWriter:
                 return self._insert_new(first, last, has_repeats, has_tombstones)
         except REFUSALS as error:
             if isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name:
+                said = self._periods.told(error.diag.message_primary or "")
                 raise LongboxError(
-                    f"table {self._target.schema}.{self._target.table} has no partition for a row "
-                    f"({error.diag.message_primary}); run `longbox migrate` and then this again"
+                    f"table {self._target.schema}.{self._target.table} has no partition for a row ({said}); "
+                    "run `longbox migrate` and then this again"
                 ) from error
             if rows.num_rows == 1:
                 refusal = self._refusal(rows, error)
@@ -182,16 +183,27 @@ class ChunkWriter:
 
     def _refusal(self, row: Any, error: psycopg.Error) -> Quarantined:
         ordinal, line, fields = (row[name][0].as_py() for name in ("ordinal", "line", "fields"))
-        message = error.diag.message_primary or str(error)
+        message = self._periods.told(error.diag.message_primary or str(error))
         return Quarantined(
             line=line,
             ordinal=ordinal,
-            column=error.diag.column_name,
+            column=self._column_of(error),
             reason="refused_by_table",
             detail=message,
             remedy="correct the record, or change the table's constraint, then `longbox quarantine replay`",
             raw_text=self._as_json(fields),
         )
+
+    def _column_of(self, error: psycopg.Error) -> str | None:
+        """The column that was refused: of the staged text, as the table says, or the only one of a constraint."""
+        place, said = _COPY_LINE.search(error.diag.context or ""), error.diag
+        if place is not None and place[2]:
+            return self._columns[int(place[2])]
+        if said.column_name or not said.constraint_name:
+            return said.column_name
+        names = {"schema": said.schema_name, "table": said.table_name, "constraint": said.constraint_name}
+        row = self._connection.execute(QUERIES["constrained_column"], names).fetchone()
+        return None if row is None else str(row[0])
 
     def _as_json(self, fields: dict[str, str | None]) -> str:
         values: dict[str, object] = {}

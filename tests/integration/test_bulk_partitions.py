@@ -9,6 +9,7 @@ from psycopg import sql
 
 from pipelines.catalog.bulk_partitions import FreshPartitions
 from pipelines.catalog.digest import digest_tables
+from pipelines.catalog.partitions import PartitionError
 from pipelines.ingestion import Loader, reconcile
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
@@ -33,7 +34,7 @@ def account(load):
 
 
 def partitions(shop):
-    """Each partition's rows, indexes, constraints, defaults and rights."""
+    """Each partition's indexes, constraints, defaults, extended statistics and rights."""
     names = shop.rows(
         "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'shop.sales'::regclass ORDER BY 1"
     )
@@ -48,6 +49,7 @@ def partitions(shop):
             "          d.adbin, d.adrelid)) ORDER BY a.attnum) FROM pg_attribute a"
             "          LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
             "          WHERE a.attrelid = c.oid AND a.attnum > 0),"
+            "       (SELECT array_agg(pg_get_statisticsobjdef(oid)) FROM pg_statistic_ext WHERE stxrelid = c.oid),"
             "       (SELECT array_agg(entry::text) FROM unnest(c.relacl) AS entry), c.relowner::regrole::text,"
             "       pg_get_expr(c.relpartbound, c.oid) FROM pg_class c WHERE c.oid = %s::regclass",
             name,
@@ -108,6 +110,9 @@ def test_columns_that_were_dropped_made_up_or_have_rules_are_as_in_partitions_ma
             "ADD CONSTRAINT has_item CHECK (item <> ''), ALTER COLUMN item SET STORAGE EXTERNAL"
         )
         connection.execute("ALTER TABLE shop.sales DROP COLUMN gone")
+        connection.execute("CREATE STATISTICS shop.by_two (mcv, dependencies) ON shop, item FROM shop.sales")
+        connection.execute("CREATE STATISTICS ON item, shop, (price * 2) FROM shop.sales")
+        connection.execute("CREATE STATISTICS ON (price / 3) FROM shop.sales")
     shop.land(DAY, "a.csv", history())
     shop.load(DAY, bulk_bytes=1 << 30, chunk_rows=40)
     made_up = "SELECT sale_id, price, cents, dozens, seen_at IS NULL FROM shop.sales ORDER BY key_hash, content_hash"
@@ -139,8 +144,41 @@ def test_a_row_that_a_new_partition_refuses_is_quarantined_and_all_others_load(s
         connection.execute("ALTER TABLE shop.sales ADD CONSTRAINT no_rubber CHECK (sale_id <> '57')")
     shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 4) for n in range(100))))
     assert account(shop.load(DAY, **BULK)) == (100, 99, 0, 1)
-    assert shop.rows("SELECT line, reason FROM longbox.quarantine") == [(59, "refused_by_table")]
+    assert shop.rows("SELECT line, reason, detail FROM longbox.quarantine") == [
+        (
+            59,
+            "refused_by_table",
+            'new row for relation "sales_y2026m02" violates check constraint "no_rubber"',
+        )
+    ]
     assert shop.rows("SELECT count(*) FROM longbox.record_keys") == [(99,)]
+
+
+@pytest.mark.parametrize("options", [BULK, {}], ids=["filled first", "made beforehand"])
+def test_a_default_partition_that_holds_rows_of_a_new_ones_time_is_named_with_what_to_do(shop, options):
+    with shop.owner.connection() as connection:
+        connection.execute("CREATE TABLE shop.others PARTITION OF shop.sales DEFAULT")
+        connection.execute(
+            "INSERT INTO shop.sales (shop, sale_id, price, sold_on, key_hash, content_hash, line, landing_day, "
+            "load_id) VALUES ('north', '1', 1, '2026-02-01', gen_random_uuid(), gen_random_uuid(), 1, '2026-02-01', 1)"
+        )
+    shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 3) for n in range(30))))
+    words = (
+        r"shop\.sales cannot take a partition for 2026-02-01 to 2026-03-01: its default partition others holds rows of "
+        r"that time; detach it \(ALTER TABLE shop\.sales DETACH PARTITION shop\.others\), run again"
+    )
+    with pytest.raises(PartitionError, match=words):
+        shop.load(DAY, **options)
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales DETACH PARTITION shop.others")
+    assert account(shop.load(DAY, **options)) == (30, 30, 0, 0), "what it says to do helps"
+
+
+def test_a_default_partition_without_rows_of_that_time_is_no_obstacle(shop):
+    with shop.owner.connection() as connection:
+        connection.execute("CREATE TABLE shop.others PARTITION OF shop.sales DEFAULT")
+    shop.land(DAY, "a.csv", csv_of(*(sale(n, 1 + n % 3) for n in range(30))))
+    assert account(shop.load(DAY, **BULK)) == (30, 30, 0, 0)
 
 
 TWO_FEEDS = SHOP_YAML.replace(

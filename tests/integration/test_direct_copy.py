@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines.ingestion.binding import FeedDefinitionError
 from tests.shop import SHOP_YAML, csv_of, open_shop
 
 DAY, NEXT = "2026-03-02", "2026-03-03"
@@ -66,3 +67,38 @@ def test_a_chunk_of_which_the_table_refuses_a_row_loads_all_others(shop):
     refused = shop.rows("SELECT line, reason FROM longbox.quarantine")
     assert refused == [(6, "refused_by_table")]
     assert shop.rows("SELECT count(*) FROM longbox.record_keys") == [(9,)]
+
+
+def test_a_row_that_the_table_refuses_is_told_with_its_column_where_it_is_one(
+    database_url, object_store_url, tmp_path
+):
+    shop = open_shop(database_url, object_store_url, tmp_path)
+    with shop.owner.connection() as connection:
+        connection.execute("CREATE DOMAIN shop.word AS text CHECK (value <> 'no')")
+        connection.execute(
+            "ALTER TABLE shop.sales ADD COLUMN said shop.word, ADD CONSTRAINT seven CHECK (sale_id <> '7'), "
+            "ADD CONSTRAINT two CHECK (sale_id <> '8' OR item <> 'chair')"
+        )
+    sales = [
+        ("north", f"{n}", "chair", "5.00", "2026-03-01", "no" if n == 6 else "yes") for n in range(1, 10)
+    ]
+    shop.land(DAY, "a.csv", csv_of(*sales, header=HEADER.replace("stock", "said")))
+    assert account(shop.load(DAY)) == (9, 6, 0, 3)
+    told = shop.rows("SELECT line, column_name, reason FROM longbox.quarantine ORDER BY line")
+    reason = "refused_by_table"
+    assert told == [(7, "said", reason), (8, "sale_id", reason), (9, None, reason)]
+    shop.close()
+
+
+def test_a_table_with_row_level_security_is_named_with_what_to_do(shop):
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales ENABLE ROW LEVEL SECURITY")
+    shop.land(DAY, "a.csv", csv_of(*rows(0, 1), header=HEADER))
+    words = (
+        r"shop\.sales has row level security.*ALTER ROLE longbox_app BYPASSRLS.*DISABLE ROW LEVEL SECURITY"
+    )
+    with pytest.raises(FeedDefinitionError, match=words):
+        shop.load(DAY)
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales DISABLE ROW LEVEL SECURITY")
+    assert account(shop.load(DAY)) == (1, 1, 0, 0)

@@ -1,13 +1,20 @@
 -- Partitions that are filled before they are attached (pipelines.catalog.bulk_partitions).
 
 -- name: bulk_table
--- Key column and type, identity column and its sequence, constraints and indexes as definitions, columns that can be
--- written; no row where filling a partition before attaching it would not be the same as filling it afterwards.
+-- Key column and type, identity column and its sequence, constraints, indexes and extended statistics as definitions,
+-- columns that can be written; no row where filling a partition before attaching it would not be the same as filling it afterwards.
 SELECT key.attname, format_type(key.atttypid, NULL), own.attname, own.sequence,
        coalesce((SELECT array_agg(pg_get_constraintdef(k.oid) ORDER BY k.conname)
                  FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u')), '{}'),
        coalesce((SELECT array_agg(substring(pg_get_indexdef(i.indexrelid) FROM ' (USING .*)$') ORDER BY i.indexrelid)
                  FROM pg_index i WHERE i.indrelid = c.oid AND NOT i.indisunique), '{}'),
+       coalesce((SELECT array_agg(coalesce('(' || kinds.names || ') ', '') || 'ON '
+                                  || pg_get_statisticsobjdef_columns(s.oid) ORDER BY s.oid)
+                 FROM pg_statistic_ext s,
+                      LATERAL (SELECT string_agg(CASE kind WHEN 'd' THEN 'ndistinct' WHEN 'f' THEN 'dependencies'
+                                                           ELSE 'mcv' END, ', ') AS names
+                               FROM unnest(s.stxkind) AS kind WHERE kind <> 'e') AS kinds
+                 WHERE s.stxrelid = c.oid), '{}'),
        (SELECT array_agg(a.attname ORDER BY a.attnum) FROM pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
 FROM pg_class c
@@ -38,7 +45,7 @@ CREATE TABLE {intake} (LIKE {parent} INCLUDING DEFAULTS INCLUDING GENERATED) PAR
 -- name: create_fresh
 -- The CHECK spares ATTACH from reading the rows.
 CREATE TABLE {partition} (
-    LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING INDEXES,
+    LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY EXCLUDING INDEXES EXCLUDING STATISTICS,
     CONSTRAINT longbox_bounds CHECK ({key} IS NOT NULL AND {key} >= {lower} AND {key} < {upper})
 )
 
@@ -72,6 +79,10 @@ ALTER TABLE {partition} RENAME TO {new_name}
 
 -- name: rename_index
 ALTER INDEX {index} RENAME TO {new_name}
+
+-- name: describe_fresh
+-- PostgreSQL names extended statistics for the table, when it has its final name, as it does those of other partitions.
+CREATE STATISTICS {definition} FROM {partition}
 
 -- name: unnumber_fresh
 -- A partition gets its parent's identity when it is attached.

@@ -5,6 +5,7 @@
 SELECT c.relname,
        c.relkind::text,
        coalesce(obj_description(c.oid, 'pg_class'), '') AS description,
+       row_security_active(c.oid),
        p.partstrat::text,
        coalesce((SELECT array_agg(coalesce(a.attname::text, '(expression)') ORDER BY k.position)
                    FROM unnest(p.partattrs::smallint[]) WITH ORDINALITY AS k (attnum, position)

@@ -276,3 +276,10 @@ WHERE load_id IN (SELECT load_id FROM longbox.loads WHERE feed_id = %(feed_id)s 
 -- Quarantined rows that are still accounted as such: open ones, and those an operator dismissed.
 SELECT count(*) FROM longbox.quarantine
 WHERE feed_id = %(feed_id)s AND landing_day = %(landing_day)s AND line IS NOT NULL AND status <> 'replayed'
+
+-- name: constrained_column
+-- The column of a constraint that is of one column only; no row for others.
+SELECT a.attname
+FROM pg_constraint k JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.conkey[1]
+WHERE k.conrelid = to_regclass(format('%%I.%%I', %(schema)s::text, %(table)s::text))
+  AND k.conname = %(constraint)s AND cardinality(k.conkey) = 1
