@@ -264,3 +264,20 @@ def test_the_key_of_a_feed_without_records_may_change(shop):
     shop.land("2026-02-02", "b.csv", csv_of(("north", "1", "chair", "1", "2026-02-01T12:00:00Z")))
     shop.load("2026-02-02")
     assert shop.current() == [("north", "1", "1.00", "2026-02-01")]
+
+
+@pytest.mark.parametrize("emptied", ["", csv_of()], ids=["nothing", "a header"])
+def test_a_file_that_is_replaced_by_an_empty_one_takes_no_row_away_and_mends_no_other(shop, emptied):
+    shop.land(DAY, "a.csv", csv_of(SALE, ("north", "2", "desk", "-1", "2026-10-29")))
+    shop.land(DAY, "b.csv", "north,3\n")  # no header: put aside whole
+    assert shop.load(DAY).outcome == "incomplete"
+    for name in ("a.csv", "b.csv"):
+        shop.land(DAY, name, emptied)
+    load = shop.load(DAY)
+    assert [file.status for file in load.files] == ["empty", "empty"]
+    assert account(load) == (2, 1, 0, 1) and shop.current() == [("north", "1", "10.00", "2026-10-29")]
+    told = [(row.file_name, row.line) for row in list_quarantine(shop.database)]
+    assert told == [("a.csv", 3), ("b.csv", None)] and load.outcome == "incomplete"
+    shop.land(DAY, "b.csv", sales([3]))
+    assert shop.load(DAY).outcome == "complete"
+    assert reconcile(shop.database, shop.feed, dt.date.fromisoformat(DAY)).problems == ()
