@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipelines.ingestion.columns import TEXT, Column, flat, texts
@@ -26,6 +27,11 @@ CANDIDATE_DELIMITERS = ",;\t|"
 csv.field_size_limit(MAX_LINE_BYTES)
 
 Record = Sequence[Any]
+REPEATED_HEADER = BadRecord(
+    "repeated_header",
+    "the line is the header again",
+    "write the header once, at the top; no record is missing: `longbox quarantine dismiss` writes the line off",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class CsvRecords:
                 "(utf-16-le where NUL bytes stand between the letters)",
             )
         try:
-            self.header = [name.strip() for name in next(csv.reader([first], delimiter=self.delimiter), [])]
+            cells = next(csv.reader([first], delimiter=self.delimiter), [])
         except csv.Error as error:
             if "\r" in first.rstrip("\r\n"):
                 raise UnreadableFileError(
@@ -80,6 +86,8 @@ class CsvRecords:
             raise UnreadableFileError(
                 "unreadable", f"its header cannot be parsed ({error})", "write a header"
             ) from None
+        self.header = [name.strip() for name in cells]
+        self._header = RepeatedHeader(cells)
 
     def raw_text(self) -> str:
         return self.text_of(self._pending)
@@ -100,7 +108,7 @@ class CsvRecords:
         while self._lines.begin():
             text = self._lines.rest()
             columns = None if text is None else split_block(text, self.delimiter, len(self.header))
-            if text is None or columns is None:
+            if text is None or columns is None or self._header.is_among(columns):
                 yield from self._records_of_block()
                 continue
             self.line = self._lines.number + 1
@@ -150,7 +158,7 @@ class CsvRecords:
             if problem is not None:
                 yield problem
             elif len(row) == width:
-                yield row
+                yield REPEATED_HEADER if self._header.is_row(row) else row
             elif row and (len(row) > 1 or row[0].strip()):
                 yield BadRecord(
                     "column_count",
@@ -167,6 +175,38 @@ class CsvRecords:
             if size_bytes > MAX_RECORD_BYTES:
                 raise _RunawayError
             yield line
+
+
+class RepeatedHeader:
+    """Knows the header where it stands again among the records, as in files that were joined end to end.
+
+    Each cell is as the header has it or without the spaces around it; the first may follow a byte order mark.
+    """
+
+    def __init__(self, cells: Sequence[str]) -> None:
+        forms = [{cell, cell.strip()} for cell in cells]
+        if forms:
+            forms[0] |= {f"\ufeff{cell}" for cell in forms[0]}
+        self._forms = forms
+
+    def is_row(self, row: Sequence[str]) -> bool:
+        """Whether a record, which has as many fields, is the header. The first field tells nearly all apart."""
+        return row[0] in self._forms[0] and all(map(set.__contains__, self._forms, row))
+
+    def is_among(self, columns: Sequence[Column]) -> bool:
+        """Whether one of the records that `columns` hold is the header."""
+        places: Column | None = None
+        for column, values in zip(columns, self._values, strict=True):
+            some = column if places is None else column.take(places)
+            found = pc.indices_nonzero(pc.is_in(some, value_set=values))
+            if not len(found):
+                return False
+            places = found if places is None else places.take(found)
+        return True
+
+    @functools.cached_property
+    def _values(self) -> list[Column]:
+        return [texts(sorted(form)) for form in self._forms]
 
 
 def _unclosed(error: Exception) -> BadRecord:

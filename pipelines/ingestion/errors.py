@@ -27,6 +27,7 @@ REASONS: dict[str, str] = {
     "nul_byte": "the row holds a NUL byte, which PostgreSQL cannot store",
     "column_count": "the row has more or fewer fields than the header",
     "malformed": "the row cannot be parsed",
+    "repeated_header": "the line is the header again, as where files were joined",
     "refused_by_table": "a constraint of the table, or of a domain, refused the row",
     "truncated": "the file ends in the middle",
     "bomb": "the compressed file grows beyond any measure",

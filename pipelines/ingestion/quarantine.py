@@ -16,6 +16,7 @@ from pipelines.ingestion.binding import FaultyColumn
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.chunk import Chunk
 from pipelines.ingestion.columns import Rows
+from pipelines.ingestion.csv_records import REPEATED_HEADER
 from pipelines.ingestion.deletions import AnyRowMaker, bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
@@ -296,6 +297,9 @@ def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
             f"{len(record)} fields, the header has {len(header['names'])}",
             "land it again, corrected",
         )
+    first, *rest = header["names"]
+    if record[0].removeprefix("\ufeff").strip() == first and [cell.strip() for cell in record[1:]] == rest:
+        return REPEATED_HEADER
     return record
 
 

@@ -109,6 +109,35 @@ def test_rows_that_landed_too_early_load_on_replay_once_their_file_lands_on_its_
     assert len(shop.current()) == 3
 
 
+ALL_TEXT = """
+system: shop
+feeds:
+  sales: {table: sales, key: [shop, id], starts_on: 2026-01-01}
+tables:
+  sales: {columns: {shop: text, id: text, item: text, note: text}}
+"""
+
+
+def test_the_header_again_in_joined_files_is_no_row_and_a_replay_leaves_it_where_it_is(
+    database_url, object_store_url, tmp_path
+):
+    shop = open_shop(database_url, object_store_url, tmp_path, ALL_TEXT)
+    texts = "shop,id,item,note\nnorth,1,chair,x\nshop,id,item,note\nnorth,2,desk,y\n"
+    shop.land(DAY, "a.csv", texts)
+    shop.land(DAY, "b.csv", texts.replace("desk", '"open').replace("north", "south"))
+    assert account(shop.load(DAY)) == (6, 3, 0, 3)
+    found = [(e.file_name, e.line, e.reason) for e in list_quarantine(shop.database)]
+    assert found == [
+        ("a.csv", 3, "repeated_header"),
+        ("b.csv", 3, "repeated_header"),
+        ("b.csv", 4, "malformed"),
+    ]
+    assert replay(shop.loader()).remaining == 3
+    assert [e.reason for e in list_quarantine(shop.database)] == [reason for _, _, reason in found]
+    assert reconcile(shop.database, shop.feed, dt.date(2026, 10, 30)).problems == ()
+    shop.close()
+
+
 def test_a_file_put_aside_can_be_written_off(shop):
     shop.land(DAY, "a.csv", "other,columns\n1,2\n")
     assert shop.load(DAY).outcome == "incomplete"

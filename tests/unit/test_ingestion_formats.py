@@ -249,7 +249,12 @@ FIELDS = st.sampled_from(
     ["", "x", " ", "1.5", '"q"', '"a,b"', '"a""b"', 'a"b', '"two\nlines"', '"open', "ü", "\r", "N"]
 )
 TEXTS = st.lists(
-    st.tuples(st.lists(FIELDS, max_size=4).map(",".join), st.sampled_from(["\n", "\n", "\r\n"])), max_size=12
+    st.tuples(
+        st.lists(FIELDS, max_size=4).map(",".join)
+        | st.sampled_from(["a,b,c", "a,b,x", "\ufeffa,b,c", '"a",b,c']),
+        st.sampled_from(["\n", "\n", "\r\n"]),
+    ),
+    max_size=12,
 ).map(lambda lines: "a,b,c\n" + "".join(line + end for line, end in lines))
 
 
@@ -278,6 +283,23 @@ def test_regular_lines_are_taken_apart_as_one_block():
     records = open_records(pieces(data, 200), data, "x.csv", encoding="utf-8", delimiter=None, wanted=WANTED)
     found = list(records.pieces())
     assert all(isinstance(piece, csv_records.Block) for piece in found) and sum(map(len, found)) == 100
+
+
+@pytest.mark.parametrize("again", ["a, b ,c", "a,b,c", "\ufeffa,b,c", '"a","b","c"'])
+@pytest.mark.parametrize("around", ["", '"open'], ids=["regular block", "record by record"])
+def test_the_header_again_is_no_record_and_a_line_like_it_is_one(again, around):
+    lines = ["1,2,3", "a,b,4", again, "a,,", around, "5,6,7"]
+    found = read("\n".join(["a, b ,c", *filter(None, lines), ""]).encode(), size=1 << 20)[1]
+    rows = [value for _, value in found if isinstance(value, list)]
+    assert rows == [["1", "2", "3"], ["a", "b", "4"], ["a", "", ""], ["5", "6", "7"]]
+    faults = [(line, value) for line, value in found if not isinstance(value, list)]
+    assert faults[0] == (4, ("repeated_header", again + "\n")) and len(faults) == 1 + bool(around)
+
+
+def test_a_column_of_values_like_its_name_leaves_its_block_regular():
+    data = b"a,b,c\n" + b"a,b,3\n" * 50
+    records = open_records(pieces(data, 200), data, "x.csv", encoding="utf-8", delimiter=None, wanted=WANTED)
+    assert all(isinstance(piece, csv_records.Block) for piece in records.pieces())
 
 
 def test_numbers_of_single_precision_keep_their_digits_and_large_ones_every_digit():
