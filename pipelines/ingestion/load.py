@@ -183,10 +183,10 @@ class Loader:
         name = account["file_name"]
         known = connection.execute(QUERIES["load_with_content"], account).fetchone()
         if known is not None:
-            load_id, landed, day, known_name = cast(tuple[int, int, dt.date, str], known)
+            load_id, landed, quarantined, day, known_name = cast(tuple[int, int, int, dt.date, str], known)
             if (day, known_name) == (account["landing_day"], name):
                 connection.execute(QUERIES["note_object"], account | {"load_id": load_id})
-                return FileLoad(name, "seen", landed=landed)
+                return FileLoad(name, "seen", landed=landed, quarantined=quarantined)
             connection.execute(
                 QUERIES["record_load"],
                 account

@@ -57,13 +57,19 @@ class DayLoad:
         return sum(file.bytes_read for file in self.files)
 
     def counts(self) -> dict[str, int]:
-        """The numbers of the day, by name."""
+        """The numbers of the day, by name.
+
+        Those of rows that are `landed`, `loaded`, `duplicate` or `quarantined` are of all that ever landed on it, what was replaced since and what was read under another
+        catalogue too; the last two are of the files as they lie there now.
+        """
         return {
             "files": len(self.files),
             "landed_rows": self.landed_rows,
             "loaded_rows": self.loaded_rows,
             "duplicate_rows": self.duplicate_rows,
             "quarantined_rows": self.quarantined_rows,
+            "rows_in_files": sum(file.landed for file in self.files),
+            "rows_put_aside": sum(file.quarantined for file in self.files),
         }
 
 

@@ -92,12 +92,16 @@ def day_totals(database: Database, asset: str, days: Sequence[dt.date]) -> dict[
 
 
 def put_aside(database: Database, assets: Sequence[str], days: Sequence[dt.date]) -> list[str]:
-    """How many rows of `days` were put aside at `assets`, in words, an asset each; those of sound days are left out."""
+    """How many rows in the files of `days` were put aside at `assets`, in words, an asset each.
+
+    Days without any are left out. Rows of contents that were replaced since are told beside them, not among them.
+    """
     with database.connection() as connection:
         rows = connection.execute(_SQL["put_aside"], {"assets": list(assets), "days": list(days)}).fetchall()
     return [
-        f"{asset}: {aside:,} of {landed:,} rows were put aside"
-        for asset, aside, landed in cast("list[tuple[str, int, int]]", rows)
+        f"{asset}: {aside:,} of {in_files:,} rows were put aside"
+        + (f", and {before:,} of files that were replaced since" if before else "")
+        for asset, aside, in_files, before in cast("list[tuple[str, int, int, int]]", rows)
     ]
 
 

@@ -79,6 +79,26 @@ def test_each_day_of_a_range_reports_its_own_counts(daily: Daily) -> None:
     assert rows == {"2026-10-01": 0, "2026-10-02": 8, "2026-10-03": 0}
 
 
+def test_rows_put_aside_are_counted_of_the_files_as_they_are_not_of_all_that_ever_landed(
+    daily: Daily,
+) -> None:
+    def told(second: bytes) -> object:
+        daily.land("2026-10-02", "a.csv", sales("2026-10-01", 7) + second)
+        result = daily.run("2026-10-02", assets=[RAW, "platform/landing_verdict"])
+        assert result.success, steps(result)
+        (verdict,) = result.asset_materializations_for_node("platform__landing_verdict")
+        return verdict.metadata["put_aside"].value if "put_aside" in verdict.metadata else None
+
+    bad = b"ebay,x,A,fine,ten,USD,2026-10-01,2026-10-01\n"
+    assert told(bad) == f"{RAW}: 1 of 8 rows were put aside"
+    assert told(bad + bad.replace(b",x,", b",y,")) == (
+        f"{RAW}: 2 of 9 rows were put aside, and 1 of files that were replaced since"
+    )
+    assert told(b"") == f"{RAW}: 0 of 7 rows were put aside, and 3 of files that were replaced since"
+    again = f"{RAW}: 1 of 8 rows were put aside, and 2 of files that were replaced since"
+    assert told(bad) == told(bad) == again, "the first content lies there again, and once more"
+
+
 def test_a_file_quarantined_whole_fails_the_verdict_and_lets_everything_else_through(daily: Daily) -> None:
     daily.land("2026-10-01", "a.csv", sales("2026-09-30", 5))
     daily.land("2026-10-02", "broken.csv.gz", TRUNCATED_GZIP)

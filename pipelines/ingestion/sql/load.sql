@@ -32,7 +32,7 @@ ORDER BY load_id DESC
 
 -- name: load_with_content
 -- The load that holds the rows of this content, under whatever name or day it came first. Uses loads_one_per_content.
-SELECT load_id, landed_rows, landing_day, file_name FROM longbox.loads
+SELECT load_id, landed_rows, quarantined_rows, landing_day, file_name FROM longbox.loads
 WHERE feed_id = %(feed_id)s AND content_hash = %(content_hash)s AND catalogue_version = %(catalogue_version)s
   AND status = 'loaded'
 

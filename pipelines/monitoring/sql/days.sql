@@ -13,10 +13,13 @@ WHERE asset = %(asset)s AND landing_day = ANY(%(days)s)
 GROUP BY entry.key
 
 -- name: put_aside
--- The rows of landing days that wait in the quarantine, of all that landed, by asset. Primary key (asset, landing_day).
-SELECT asset, sum((counts ->> 'quarantined_rows')::bigint)::bigint, sum((counts ->> 'landed_rows')::bigint)::bigint
-FROM longbox.day_results
-WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s) AND (counts ->> 'quarantined_rows')::bigint > 0
+-- Of the rows in the files of landing days, as these lie there now, how many went into the quarantine; and how many of
+-- contents that were replaced since. By asset, of the days that have some. Primary key (asset, landing_day).
+SELECT asset, sum(day.aside)::bigint, sum(day.in_files)::bigint, sum(day.quarantined - day.aside)::bigint
+FROM longbox.day_results,
+     LATERAL (SELECT (counts ->> 'quarantined_rows')::bigint AS quarantined, (counts ->> 'rows_put_aside')::bigint AS aside,
+                     (counts ->> 'rows_in_files')::bigint AS in_files) AS day
+WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s) AND day.quarantined > 0
 GROUP BY asset
 ORDER BY asset
 
