@@ -98,15 +98,22 @@ def replay(
 ) -> None:
     """Judge open rows anew under today's system.yaml and load those that pass."""
     from cli.session import session
+    from pipelines.catalog.job_names import daily_pipeline_of
     from pipelines.ingestion import quarantine
 
     with session() as current:
-        result = quarantine.replay(current.loader(feed), numbers or None)
+        loader = current.loader(feed)
+        result = quarantine.replay(loader, numbers or None)
+        job = daily_pipeline_of(loader.system)
     typer.echo(f"{result.loaded:,} loaded, {result.duplicate:,} known already, {result.remaining:,} stay")
     if result.landing_days:
         days = ", ".join(map(str, result.landing_days))
-        typer.echo(f"later tables take them in when their landing days run again: materialise {days}")
-        typer.echo(f"(daily_pipeline of {feed.partition('/')[0]} in the UI, those partitions)")
+        typer.echo(
+            f"later tables take them in when their landing days run again, until then they differ: {days}"
+        )
+        typer.echo(
+            f"as in `longbox run {job} --date {result.landing_days[0]}`, or in the UI, those partitions"
+        )
 
 
 @commands.command("rejected")

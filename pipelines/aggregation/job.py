@@ -16,6 +16,7 @@ from pipelines.aggregation.sample import measure_values, same_value
 from pipelines.aggregation.statements import Statements
 from pipelines.aggregation.taken_in import forget_taken_in, take_in
 from pipelines.catalog.days import failed_days, record_days
+from pipelines.catalog.job_names import daily_pipeline_of
 from pipelines.catalog.model import Aggregate, System
 from pipelines.catalog.shape import table_shape
 from resources.database import Connection, Database
@@ -23,6 +24,7 @@ from resources.errors import LongboxError
 from resources.sql import Queries
 
 QUERIES = Queries.of("pipelines.aggregation")
+SHOWN_DAYS = 5
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class AggregateJob:
     def recompute_sample(self, count: int = 50, seed: int = 0) -> list[str]:
         """Compare at most `count` groups with a plain recomputation; mismatches in words, [] when equal. Reads only.
 
-        Floats, and percentiles (which go through floats), are equal within 1e-9 of their size.
+        Floats, and percentiles (which go through floats), are equal within 1e-9 of their size. Groups that the run of a
+        landing day computes anew, as after a replay of the quarantine, come first, after the days and the command.
         """
         with self.database.connection() as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -55,7 +58,47 @@ class AggregateJob:
             parts = statements.parts()
             query = QUERIES.compose("sample_groups", **parts)
             kept = connection.execute(query, {"seed": seed, "count": count}).fetchall()
-            return [problem for row in kept for problem in self._problems(connection, statements, row)]
+            found = ((row, self._problems(connection, statements, row)) for row in kept)
+            differ = [(row, problems) for row, problems in found if problems]
+            if not differ:
+                return []
+            days = self._days_to_run(connection, statements)
+            waits = [self._is_touched(connection, statements, row, days) for row, _ in differ]
+        told = [self._what_to_run(days, sum(waits))] if any(waits) else []
+        for wanted in (True, False):
+            told += [
+                p
+                for (_, problems), is_so in zip(differ, waits, strict=True)
+                if is_so == wanted
+                for p in problems
+            ]
+        return told
+
+    def _days_to_run(self, connection: Connection, statements: Statements) -> list[dt.date]:
+        """The landing days of whose rows the aggregate has not taken all in yet."""
+        scope: dict[str, Any] = {"feeds": list(statements.feed_ids), "asset": self.asset}
+        return [cast(dt.date, row[0]) for row in connection.execute(QUERIES["days_to_run"], scope)]
+
+    def _is_touched(
+        self, connection: Connection, statements: Statements, row: Sequence[Any], days: Sequence[dt.date]
+    ) -> bool:
+        """Whether the run of `days` computes the group of `row` anew."""
+        if not days:
+            return False
+        group = statements.same_group(row[: len(self.aggregate.groups)])
+        query = QUERIES.compose("is_touched", **statements.parts(), same_group=group)
+        scope = {"feeds": list(statements.feed_ids), "days": list(days)}
+        return connection.execute(query, scope, prepare=False).fetchone() == (True,)
+
+    def _what_to_run(self, days: Sequence[dt.date], groups: int) -> str:
+        shown = ", ".join(map(str, days[:SHOWN_DAYS]))
+        more = f" and {len(days) - SHOWN_DAYS} more" if len(days) > SHOWN_DAYS else ""
+        command = f"longbox run {daily_pipeline_of(self.system)} --date {days[0]}"
+        return (
+            f"{self.asset}: {groups} of the groups named below, the first ones, {'waits' if groups == 1 else 'wait'} "
+            f"for the run of landing days whose rows were loaded, or replayed, since they last ran: {shown}{more}; "
+            f"run them, as in `{command}`"
+        )
 
     def forget(self) -> None:
         """Have the next run of any day compute all that the day touched: what is in the table is not to be trusted."""

@@ -59,8 +59,8 @@ class DayLoad:
     def counts(self) -> dict[str, int]:
         """The numbers of the day, by name.
 
-        Those of rows that are `landed`, `loaded`, `duplicate` or `quarantined` are of all that ever landed on it, what was replaced since and what was read under another
-        catalogue too; the last two are of the files as they lie there now.
+        `rows_in_files` and `rows_put_aside` are of the files as they lie there now. The others of rows are of all that
+        ever landed on the day: what was replaced since, and what was read under another catalogue, too.
         """
         return {
             "files": len(self.files),

@@ -1,5 +1,6 @@
 """`longbox land` and `longbox quarantine list` as typed: what they say of a feed without a key, of one feed alone."""
 
+import psycopg
 import pytest
 
 from cli.main import main
@@ -44,6 +45,14 @@ def test_replacing_a_file_of_a_feed_without_a_key_says_that_its_rows_stay(longbo
         said = longbox("land", feed, str(file), "--date", DAY, "--replace")
         assert "landed landing/" in said.out
         assert ("no `key:`" in said.err) == warns
+
+
+def test_a_replay_names_the_days_to_run_again_and_their_command(longbox, database_url):
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE longbox.quarantine SET raw_text = replace(raw_text, 'a lot', '5.00')")
+    said = longbox("quarantine", "replay", "shop/sales").out
+    assert "1 loaded, 0 known already, 0 stay" in said and f"until then they differ: {DAY}" in said
+    assert f"`longbox run daily_pipeline_shop --date {DAY}`" in said
 
 
 def test_the_list_of_one_feed_counts_that_feed_alone_and_does_not_call_the_whole_quarantine_empty(longbox):

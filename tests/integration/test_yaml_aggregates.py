@@ -145,6 +145,41 @@ def test_first_last_and_weighted_measures_equal_pandas_where_many_rows_share_a_t
     assert len(job(shop, "by_bar").recompute_sample(10)) == 10
 
 
+def test_groups_that_wait_for_the_run_of_a_replayed_day_are_told_with_it_and_damaged_ones_are_not(shop):
+    at = "2026-10-19T12:00:00Z"
+    land(shop, DAYS[0], ("north", "1", "chair", "10.00", "1", at), ("east", "2", "desk", "x", "1", at))
+    land(shop, DAYS[1], ("east", "3", "chair", "20.00", "1", at), ("south", "4", "chair", "7.00", "1", at))
+    aggregate(shop, *DAYS)
+    shop.rows("UPDATE longbox.quarantine SET raw_text = replace(raw_text, 'x', '5.00') RETURNING 1")
+    assert job(shop).recompute_sample() == []
+    assert replay(shop.loader()).landing_days == (dt.date(2026, 10, 20),)
+    first, *groups = job(shop).recompute_sample()
+    assert first == (
+        "shop/by_day: 1 of the groups named below, the first ones, waits for the run of landing days whose rows were "
+        "loaded, or replayed, since they last ran: 2026-10-20; "
+        "run them, as in `longbox run daily_pipeline_shop --date 2026-10-20`"
+    )
+    assert groups[0] == "shop/by_day (east, 2026-10-19): sales is 1, should be 2"
+    shop.rows("UPDATE shop.by_day SET sales = 9 WHERE shop = 'south' RETURNING 1")
+    both = job(shop).recompute_sample()
+    assert both == [first, *groups, "shop/by_day (south, 2026-10-19): sales is 9, should be 1"]
+    shop.rows("UPDATE shop.by_day SET sales = 1 WHERE shop = 'south' RETURNING 1")
+    aggregate(shop, DAYS[0])
+    assert job(shop).recompute_sample() == []
+    shop.rows("UPDATE shop.by_day SET sales = 9 WHERE shop = 'east' RETURNING 1")
+    assert job(shop).recompute_sample() == ["shop/by_day (east, 2026-10-19): sales is 9, should be 2"]
+
+
+def test_a_group_that_a_correction_left_waits_for_the_day_of_the_correction(shop):
+    land(shop, DAYS[0], ("north", "1", "chair", "10.00", "1", "2026-10-19T12:00:00Z"))
+    land(shop, DAYS[0], ("north", "2", "chair", "20.00", "1", "2026-10-19T12:00:00Z"))
+    aggregate(shop, DAYS[0])
+    land(shop, DAYS[1], ("north", "1", "chair", "11.00", "1", "2026-09-30T13:00:00Z"))
+    first, *groups = job(shop).recompute_sample()
+    assert "they last ran: 2026-10-21;" in first
+    assert groups[0] == "shop/by_day (north, 2026-10-19): sales is 2, should be 1"
+
+
 @pytest.mark.parametrize("name", ["by_day", "by_item", "by_time", "by_bar"])
 def test_any_order_of_days_and_any_number_of_runs_give_the_same_table(shop, name):
     for number, day in enumerate(DAYS):

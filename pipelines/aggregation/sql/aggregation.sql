@@ -120,6 +120,30 @@ TRUNCATE fresh_groups
 -- Some groups of the aggregate, chosen by a seed, with their measures. Scans the aggregate, not its source.
 SELECT {columns} FROM {aggregate} ORDER BY hashtextextended(ROW({groups})::text, %(seed)s) LIMIT %(count)s
 
+-- name: days_to_run
+-- Landing days of which the source has more than the aggregate was computed from: what was loaded, or came out of the
+-- quarantine, after the day's last run. Reads every load of the feeds; asked only where something differs.
+SELECT landing_day
+FROM (SELECT landing_day, loaded_at AS changed_at FROM longbox.loads
+      WHERE feed_id = ANY(%(feeds)s) AND status = 'loaded'
+      UNION ALL
+      SELECT landing_day, closed_at FROM longbox.quarantine
+      WHERE feed_id = ANY(%(feeds)s) AND status = 'replayed' AND line IS NOT NULL) AS change
+GROUP BY landing_day
+HAVING max(changed_at) > coalesce((SELECT finished_at FROM longbox.day_results AS done
+                                   WHERE done.asset = %(asset)s AND done.landing_day = change.landing_day
+                                     AND done.outcome <> 'failed'), '-infinity')
+ORDER BY landing_day
+
+-- name: is_touched
+-- Whether the run of landing days computes one group anew: it is among those that touch_groups finds.
+SELECT EXISTS (SELECT FROM {source} AS source JOIN longbox.loads USING (load_id)
+               WHERE {same_group} AND loads.feed_id = ANY(%(feeds)s) AND loads.landing_day = ANY(%(days)s))
+    OR EXISTS (SELECT FROM longbox.version_switches AS version
+               JOIN {source} AS source ON source.key_hash = version.key_hash
+                AND source.content_hash = version.content_hash AND {placed}
+               WHERE version.feed_id = ANY(%(feeds)s) AND version.landing_day = ANY(%(days)s) AND {same_group})
+
 -- name: values_of_group
 -- The values that the measures of one group are taken of, from its current rows.
 SELECT {values} FROM {source} AS source WHERE {same_group} AND {is_current}
