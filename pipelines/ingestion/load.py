@@ -229,7 +229,7 @@ class Loader:
         header = describe_header(records)
         schema = FileSchema.of(maker, records, unknown)
         earlier = self._earlier_schemas(connection, target, account["landing_day"])
-        changes = [] if isinstance(records, JsonRecords) else self._compare(schema, earlier)
+        changes = [] if isinstance(records, JsonRecords) else self._compare(target, schema, earlier)
         row = connection.execute(
             QUERIES["record_load"], account | {"status": "loaded", "header": json.dumps(header)}
         ).fetchone()
@@ -248,7 +248,7 @@ class Loader:
         if isinstance(records, JsonRecords):
             unknown = tuple(sorted(records.unknown))
             schema = FileSchema.of(maker, records, unknown)
-            changes = self._compare(schema, earlier)
+            changes = self._compare(target, schema, earlier)
         if earlier and counts.quarantined:
             changes += retyped_columns(connection, target.shape, load_id, counts.landed)
         if self._is_whole(schema):
@@ -280,8 +280,10 @@ class Loader:
         del self._schemas[day][COMPARED_FILES:]
         return self._schemas[day]
 
-    def _compare(self, schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:
-        return compare(self.feed, schema, earlier) if self._is_whole(schema) else []
+    def _compare(
+        self, target: Target, schema: FileSchema, earlier: Sequence[FileSchema]
+    ) -> list[SchemaChange]:
+        return compare(self.feed, target.shape, schema, earlier) if self._is_whole(schema) else []
 
     def _is_whole(self, schema: FileSchema) -> bool:
         """Whether a file is like others of its feed; one of deletions alone tells nothing of the feed's columns."""

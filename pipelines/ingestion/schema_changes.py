@@ -3,20 +3,22 @@
 A column that nearly every earlier file had and this one lacks, while a name nobody has seen before is there, was most
 likely renamed: loading the file would null its data, so it is put aside whole
 (docs/decisions/0012-schema-changes.md). All other changes are reported and the file loads. Compared are the feed's
-last files up to the landing day.
+last files up to the landing day; a file that has none before it, with the columns that the feed could fill.
 """
 
 import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any, cast
 
 from pipelines.catalog.model import Feed
 from pipelines.catalog.shape import TableShape
+from pipelines.ingestion.binding import LINEAGE_NAMES
 from pipelines.ingestion.csv_records import CsvRecords
 from pipelines.ingestion.deletions import AnyRowMaker
-from pipelines.ingestion.errors import UnreadableFileError
+from pipelines.ingestion.errors import UnreadableFileError, plain_name
 from pipelines.ingestion.formats import JsonRecords, Records
 from pipelines.ingestion.parquet_records import ParquetRecords
 from pipelines.ingestion.writer import QUERIES
@@ -24,6 +26,10 @@ from resources.database import Connection, Database
 from resources.sql import storable
 
 COMPARED_FILES = 20
+ALIKE = (
+    0.75  # of difflib's ratio: itme and item, sold at and sold_at, currncy and currency; not title and item
+)
+SHOWN_COLUMNS = 5
 USUAL_SHARE = 0.9  # of them have a column: one odd file does not keep a renaming from being seen
 RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts
 _CONVERSIONS = ("not_a_number", "not_a_date", "not_a_time", "wrong_type", "not_in_list")
@@ -92,10 +98,12 @@ def earlier_schemas(connection: Connection, feed_id: int, landing_day: dt.date) 
     return [FileSchema.read(cast("dict[str, Any]", row[0])) for row in rows]
 
 
-def compare(feed: Feed, schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:
+def compare(
+    feed: Feed, shape: TableShape, schema: FileSchema, earlier: Sequence[FileSchema]
+) -> list[SchemaChange]:
     """What is different in `schema`. Raises `UnreadableFileError` for a file in which a column was renamed."""
     if not earlier:
-        return []
+        return _compare_with_declared(feed, shape, schema)
     columns = Counter(column for file in earlier for column in file.columns)
     usual = {column for column, files in columns.items() if files >= USUAL_SHARE * len(earlier)}
     gone = sorted(usual - schema.columns.keys() - set(feed.may_be_missing))
@@ -113,6 +121,45 @@ def compare(feed: Feed, schema: FileSchema, earlier: Sequence[FileSchema]) -> li
     remedy = "the rows load without it: map it under `columns` and run the day again, if it is wanted"
     changes += [SchemaChange("new", name, "in no file", "an unknown column", remedy) for name in fresh]
     return changes + _changed_columns(schema, earlier)
+
+
+def _compare_with_declared(feed: Feed, shape: TableShape, schema: FileSchema) -> list[SchemaChange]:
+    """Names that nothing reads, in a file that has none before it and lacks columns of the feed: misspelt ones?
+
+    Nothing shows that the feed ever has those columns, so that the file loads, also where two names are alike.
+    """
+    absent = _fillable(feed, shape) - schema.columns.keys() - set(feed.may_be_missing)
+    names = {column: feed.landed_names.get(column, [column])[0] for column in sorted(absent)}
+    forms = {plain_name(form): column for column, name in names.items() for form in (column, name)}
+    if not forms:
+        return []
+    changes = []
+    for unread in sorted(schema.unknown):
+        near = get_close_matches(plain_name(unread), forms, n=1, cutoff=ALIKE)
+        after = f"{unread!r}, which nothing reads"
+        if near:
+            column = forms[near[0]]
+            remedy = (
+                f"did you mean {names[column]!r}? rows load without it: correct the name in the file, or map it under "
+                f"`columns`, as in {unread}: {column}, and run the day again"
+            )
+            changes.append(SchemaChange("missing", column, "in no file", after, remedy))
+        else:
+            lacking = ", ".join([*names.values()][:SHOWN_COLUMNS]) + (
+                ", ..." if len(names) > SHOWN_COLUMNS else ""
+            )
+            remedy = (
+                f"the rows load without it: if it is one that the file lacks ({lacking}), map it under `columns` and "
+                "run the day again"
+            )
+            changes.append(SchemaChange("new", unread, "in no file", "an unknown column", remedy))
+    return changes
+
+
+def _fillable(feed: Feed, shape: TableShape) -> set[str]:
+    """The columns of the table that a file of the feed could fill."""
+    own = {column.name for column in shape.columns if not (column.is_generated or column.is_identity)}
+    return own - LINEAGE_NAMES - feed.derive.keys()
 
 
 def _changed_columns(schema: FileSchema, earlier: Sequence[FileSchema]) -> list[SchemaChange]:

@@ -49,6 +49,47 @@ def test_files_with_the_same_columns_in_any_order_and_spelling_change_nothing(sh
     assert load.files[0].schema_changes == () and kinds(shop, DAYS[1]) == []
 
 
+MISSPELT = csv_of(SALE, header="shop,id,Itme,price,sold_at")
+MISSPELT_JSON = (
+    json.dumps({"shop": "north", "id": "1", "Itme": "chair", "price": 5, "sold_at": SALE[4]}) + "\n"
+)
+
+
+@pytest.mark.parametrize(("content", "name"), [(MISSPELT, "a.csv"), (MISSPELT_JSON, "a.jsonl")])
+def test_a_column_misspelt_in_the_first_file_is_told_with_the_one_that_was_meant_and_loads(
+    shop, content, name
+):
+    load = land(shop, DAYS[0], content, name)
+    assert (load.outcome, load.loaded_rows, load.quarantined_rows) == ("complete", 1, 0)
+    told = (
+        f"{DAYS[0]}/{name}: item is missing: before in no file, now 'Itme', which nothing reads; did you mean 'item'? rows "
+        "load without it: correct the name in the file, or map it under `columns`, as in Itme: item, and run the day again"
+    )
+    assert schema_changes(shop.database, shop.feed, day(DAYS[0])) == [told]
+    again = content.replace("chair", "desk").replace('"1"', '"2"').replace(",1,", ",2,")
+    assert land(shop, DAYS[1], again, name).schema_changes == (), "told once"
+    shop.reload(SHOP_YAML.replace("{id: sale_id}", "{id: sale_id, Itme: item}"))
+    shop.load(DAYS[0])
+    assert ("chair",) in shop.rows("SELECT item FROM shop.sales WHERE sale_id = '1'")
+
+
+def test_a_first_files_name_that_is_like_none_is_told_with_the_columns_that_the_file_lacks(shop):
+    load = land(shop, DAYS[0], csv_of(SALE, header="shop,id,article,price,sold_at"))
+    assert load.loaded_rows == 1 and kinds(shop, DAYS[0]) == [("new", "article")]
+    assert "if it is one that the file lacks (extra, item), map it" in load.schema_changes[0]
+
+
+def test_a_first_file_that_lacks_nothing_or_has_nothing_unread_is_like_it_should_be(shop):
+    full = f"{HEADER},extra"
+    assert land(shop, DAYS[0], csv_of((*SALE, "", "x"), header=f"{full},itm")).schema_changes == ()
+    shop.rows("DELETE FROM longbox.loads RETURNING 1")
+    lacking = csv_of(("north", "2", "5.00", SALE[4]), header="shop,id,price,sold_at")
+    assert land(shop, DAYS[1], lacking).schema_changes == ()
+    shop.rows("DELETE FROM longbox.loads RETURNING 1")
+    shop.reload(SHOP_YAML.replace("    starts_on", "    may_be_missing: [item, extra]\n    starts_on"))
+    assert land(shop, DAYS[2], MISSPELT).schema_changes == ()
+
+
 def test_a_new_column_is_reported_once_and_loaded_without(shop):
     land(shop, DAYS[0], sales(1))
     row = (*SALE[:1], "2", *SALE[2:], "red")
