@@ -92,12 +92,7 @@ def landing_check(
         faults = [f"{day.landing_day}: {fault}" for day in accounts for fault in day.file_faults]
         yield result_of(context, key, "counts_reconcile", broken, blocks=True)
         yield result_of(context, key, "files_readable", faults)
-        changes = [
-            change
-            for feed in feeds
-            for day in found[feed.name]
-            for change in schema_changes(database, feed, day.landing_day)
-        ]
+        changes = schema_changes(database, feeds, days)
         yield result_of(context, key, "schema_unchanged", changes, warns=True)
         yield result_of(context, key, "no_gaps", landing_gaps(database, store, system, table, days[-1]))
 
@@ -108,26 +103,18 @@ def landing_gaps(
     database: Database, store: ObjectStore, system: System, table: str, until: dt.date
 ) -> list[str]:
     """What lies in the landing zone and was not read, up to `until`, in words."""
-    from pipelines.ingestion import landing_days as landed_days
-    from pipelines.ingestion import strange_folders, stray_files
     from pipelines.monitoring.days import days_without_result
+    from pipelines.monitoring.landing import FeedFolder
 
     problems = []
     for feed in system.feeds_of(table):
-        folders = [day for day in landed_days(store, feed) if day <= until]
+        folder = FeedFolder.look(store, feed)
+        folders = [day for day in folder.days if day <= until]
         if folders:
             left = days_without_result(database, f"landing/{feed.key_name}", folders[0], until)
             unread = {day for day in left if day >= feed.starts_on} & set(folders)
             problems += [f"{feed.prefix}{day}/ was not read; run that day" for day in sorted(unread)]
-        never = {
-            day.isoformat(): f"the feed starts on {feed.starts_on}" for day in folders if day < feed.starts_on
-        }
-        never |= dict.fromkeys(strange_folders(store, feed), "no landing day (YYYY-MM-DD)")
-        problems += [f"{feed.prefix}{name}/ is never read: {why}" for name, why in never.items()]
-        problems += [
-            f"{feed.prefix}{name} is never read: it lies in no landing day; `longbox land` puts it into one"
-            for name in stray_files(store, feed)
-        ]
+        problems += folder.never_read()
     return problems
 
 

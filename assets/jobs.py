@@ -37,11 +37,11 @@ def daily_pipelines(catalog: Catalog, parts: Mapping[str, dg.Definitions]) -> li
     for system in catalog.systems.values():
         if system.feeds:
             groups.setdefault(daily_pipeline_of(system), []).append(system)
-    return [_daily_pipeline(name, systems, parts) for name, systems in sorted(groups.items())]
+    return [_daily_pipeline(name, systems, catalog, parts) for name, systems in sorted(groups.items())]
 
 
 def _daily_pipeline(
-    name: str, systems: Sequence[System], parts: Mapping[str, dg.Definitions]
+    name: str, systems: Sequence[System], catalog: Catalog, parts: Mapping[str, dg.Definitions]
 ) -> DailyPipeline:
     calendar = landing_calendar(systems[0])
     assert calendar is not None, "systems are grouped by their calendar"
@@ -50,7 +50,7 @@ def _daily_pipeline(
         {key for asset in executable if asset.partitions_def == calendar for key in asset.keys},
         key=dg.AssetKey.to_user_string,
     )
-    verdict = verdict_asset(verdict_of(name), watched, calendar)
+    verdict = verdict_asset(verdict_of(name), watched, calendar, systems, catalog)
     keys = {key for asset in executable for key in asset.keys}
     selection = dg.AssetSelection.assets(*keys).upstream() | dg.AssetSelection.assets(verdict.key)
     selection -= dg.AssetSelection.checks(*_checks_of_now(systems))  # they do not speak of a run's partitions

@@ -4,6 +4,7 @@ Only puts the checks together and prints; they are in `pipelines.monitoring.diag
 """
 
 import dataclasses
+import datetime as dt
 import json
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -52,9 +53,35 @@ def examine(environ: "Mapping[str, str]") -> "list[Finding]":
     if settings is None:
         return found
     found += local_checks(settings, environ)
-    return found + server_checks(
+    found += server_checks(
         settings, migration_lock_key=LOCK_KEY, migration_states=lambda: _migration_states(settings)
     )
+    sound = {finding.check for finding in found if finding.state == "ok"}
+    if "object store" in sound:
+        found += guarded("landing zone", lambda: _landing_zone(settings))
+    if "migrations" in sound:
+        found += guarded("quarantine", lambda: _quarantine(settings))
+    return found
+
+
+def _landing_zone(settings: "Settings") -> "list[Finding]":
+    from pipelines.catalog.loader import load_catalog, system_folders
+    from pipelines.monitoring.diagnosis import check_landing_zone
+    from pipelines.monitoring.landing import unread_for_good
+    from resources.object_store import ObjectStore
+
+    catalog = load_catalog(system_folders(settings))
+    store, today = ObjectStore.from_url(settings.object_store), dt.datetime.now(dt.UTC).date()
+    return check_landing_zone(unread_for_good(store, catalog, catalog.systems.values(), today=today))
+
+
+def _quarantine(settings: "Settings") -> "list[Finding]":
+    from pipelines.monitoring.days import waiting_in_quarantine
+    from pipelines.monitoring.diagnosis import check_quarantine
+    from resources.database import Database
+
+    with Database(settings.postgres_url, application_name="longbox doctor") as database:
+        return check_quarantine(*waiting_in_quarantine(database))
 
 
 def _migration_states(settings: "Settings") -> "dict[str, str]":

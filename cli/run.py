@@ -54,8 +54,8 @@ def run(
     if ended.status != "SUCCESS":
         told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
         raise LongboxError(f"the run ended as {ended.status}; see {client.url}/runs/{run_id}{told}")
-    for told in _put_aside(client, job, run_id):
-        typer.echo(f"  {told}; `longbox quarantine list` tells why")
+    for told in _told_by_the_verdict(client, job, run_id):
+        typer.echo(f"  {told}")
     typer.echo(f"{job}: {ended.status} in {ended.seconds or 0:.1f} s")
 
 
@@ -78,12 +78,17 @@ def _check(client: "DagsterClient", job: str, first: dt.date | None, last: dt.da
             raise UserError(f"{job} has the landing days {days[0]} to {days[-1]}, and {day} is none of them")
 
 
-def _put_aside(client: "DagsterClient", job: str, run_id: str) -> list[str]:
-    """What the verdict at the end of a daily run tells of rows that did not load."""
+def _told_by_the_verdict(client: "DagsterClient", job: str, run_id: str) -> list[str]:
+    """What a daily run that ended well leaves to be seen: rows put aside, changed columns, files that nothing reads."""
     if not is_daily(job):
         return []
     told = client.latest_metadata(f"platform/{verdict_of(job)}", run_id=run_id)
-    return str(told.get("put_aside", "")).splitlines()
+    aside, *others = (
+        str(told.get(name, "")).splitlines() for name in ("put_aside", "schema_changes", "never_read")
+    )
+    return [f"{line}; `longbox quarantine list` tells why" for line in aside] + [
+        line for o in others for line in o
+    ]
 
 
 def _day(option: str, text: str | None) -> dt.date | None:

@@ -155,23 +155,25 @@ class ObjectStore:
 
     def list_folders(self, prefix: str) -> builtins.list[str]:
         """Names of the folders directly under `prefix`, ordered."""
-        _, folders = self._level(prefix)
-        return sorted(folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders)
+        return self.list_level(prefix)[1]
 
-    def list_names(self, prefix: str) -> builtins.list[str]:
-        """Names of the objects directly under `prefix`, ordered."""
-        paths, _ = self._level(prefix)
-        return sorted(path.rsplit("/", 1)[-1] for path in paths)
-
-    def _level(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
-        """Paths of the objects and of the folders directly under `prefix`."""
+    def list_level(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
+        """Names of the objects and of the folders directly under `prefix`, ordered; what is in those is not listed."""
         try:
             found = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
         except FileNotFoundError:
             return [], []
         except BaseError as error:
             raise self._translated(error, "list", prefix) from error
-        return [meta["path"] for meta in found["objects"]], [*found["common_prefixes"]]
+        paths = [meta["path"] for meta in found["objects"]], [*found["common_prefixes"]]
+        names, folders = (sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in some) for some in paths)
+        return names, folders
+
+    def has_objects(self, folder: str) -> bool:
+        """Whether there is anything in a folder that was listed; a local store alone lists empty ones too."""
+        if self._folder is None:
+            return True
+        return any(names for _, _, names in os.walk(self._folder / folder))
 
     def head(self, path: str) -> ObjectInfo | None:
         """What is at `path`, or None."""

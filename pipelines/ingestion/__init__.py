@@ -7,7 +7,7 @@ Read in order: `landing` (where files are), `decode` (bytes), `formats` with `li
 """
 
 from pipelines.ingestion.days import load_days
-from pipelines.ingestion.landing import land_file, landing_days, strange_folders, stray_files
+from pipelines.ingestion.landing import land_file, landing_days
 from pipelines.ingestion.load import Loader
 from pipelines.ingestion.reconcile import Reconciliation, reconcile, reconcile_days
 from pipelines.ingestion.results import DayFailure, DayLoad, FileLoad
@@ -15,5 +15,5 @@ from pipelines.ingestion.schema_changes import schema_changes
 
 __all__ = [
     "DayFailure", "DayLoad", "FileLoad", "Loader", "Reconciliation", "land_file", "landing_days", "load_days",
-    "reconcile", "reconcile_days", "schema_changes", "strange_folders", "stray_files",
+    "reconcile", "reconcile_days", "schema_changes",
 ]  # fmt: skip

@@ -14,19 +14,9 @@ from resources.object_store import ObjectInfo, ObjectStore, is_carried
 
 
 def landing_days(store: ObjectStore, feed: Feed) -> list[dt.date]:
-    """The landing days that have a folder, in order. Folders that are no date are left out (`strange_folders`)."""
+    """The landing days that have a folder, in order. Folders that are no date are left out."""
     days = (_day_of(name) for name in store.list_folders(feed.prefix))
     return sorted(day for day in days if day is not None)
-
-
-def strange_folders(store: ObjectStore, feed: Feed) -> list[str]:
-    """Folders of the feed that are not a landing day: files in them are never read, so they are reported."""
-    return [name for name in store.list_folders(feed.prefix) if _day_of(name) is None]
-
-
-def stray_files(store: ObjectStore, feed: Feed) -> list[str]:
-    """Files that lie in the feed's folder itself, in no landing day: they are never read, so they are reported."""
-    return store.list_names(feed.prefix)
 
 
 def files_of_day(store: ObjectStore, feed: Feed, landing_day: dt.date) -> Iterator[ObjectInfo]:

@@ -231,12 +231,15 @@ def report_of(unknown: Sequence[str], changes: Sequence[SchemaChange]) -> dict[s
     return {name: [_storable(item) for item in items] for name, items in told.items() if items}
 
 
-def schema_changes(database: Database, feed: Feed, landing_day: dt.date) -> list[str]:
-    """The changes of a landing day's files in words, with the file. Reads only."""
+def schema_changes(database: Database, feeds: Sequence[Feed], days: Sequence[dt.date]) -> list[str]:
+    """The changes of the files of landing days in words, with feed and file; of each file as it was read last."""
+    scope = {"systems": [f.system for f in feeds], "feeds": [f.name for f in feeds], "days": list(days)}
     with database.connection() as connection:
-        names = {"system": feed.system, "feed": feed.name, "landing_day": landing_day}
-        rows = cast("list[tuple[str, Any]]", connection.execute(QUERIES["changes_of_day"], names).fetchall())
-    return [f"{landing_day}/{name}: {SchemaChange(**change)}" for name, change in rows]
+        rows = cast(
+            "list[tuple[str, dt.date, str, Any]]",
+            connection.execute(QUERIES["changes_of_days"], scope).fetchall(),
+        )
+    return [f"{feed} {day}/{name}: {SchemaChange(**change)}" for feed, day, name, change in rows]
 
 
 def _storable(item: Any) -> Any:

@@ -105,6 +105,12 @@ def put_aside(database: Database, assets: Sequence[str], days: Sequence[dt.date]
     ]
 
 
+def waiting_in_quarantine(database: Database) -> tuple[int, int]:
+    """How many rows, and how many whole files, were put aside and are still open."""
+    with database.connection() as connection:
+        return cast("tuple[int, int]", connection.execute(_SQL["count_open"]).fetchone())
+
+
 def days_without_result(database: Database, asset: str, first: dt.date, last: dt.date) -> tuple[dt.date, ...]:
     """The days from `first` to `last` on which `asset` has no result but failures."""
     with database.connection() as connection:

@@ -11,12 +11,13 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from pipelines.monitoring.landing import first_of
 from resources import probes
 from resources.errors import LongboxError, UserError
 from resources.probes import Clock, LockHolder, PostgresFacts, RedisFacts
@@ -235,6 +236,26 @@ def check_migrations(states: Mapping[str, str]) -> list[Finding]:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             found.append(Finding("migrations", PROBLEM, f"{shown}: {message}", remedy))
     return found or [Finding("migrations", OK, f"{len(states)} revisions, none is missing or changed")]
+
+
+def check_landing_zone(told: Sequence[str]) -> list[Finding]:
+    """What lies in the landing zone and no run reads, in words."""
+    if not told:
+        return [Finding("landing zone", OK, "every file lies in a landing day of a feed")]
+    remedy = (
+        "move them to the day and feed they are of (`longbox land`), or declare the feed; then run the day"
+    )
+    message = f"{len(told):,} files or folders are read by no run: {'; '.join(first_of(told))}"
+    return [Finding("landing zone", WARNING, message, remedy)]
+
+
+def check_quarantine(open_rows: int, open_files: int) -> list[Finding]:
+    """Rows, and whole files, that were put aside and neither replayed nor dismissed since."""
+    if not open_rows and not open_files:
+        return [Finding("quarantine", OK, "nothing waits in it")]
+    remedy = "`longbox quarantine list` tells why; then replay them after a fix, or dismiss them"
+    message = f"{open_rows:,} rows and {open_files:,} whole files wait in it"
+    return [Finding("quarantine", WARNING, message, remedy)]
 
 
 def server_checks(

@@ -1,16 +1,17 @@
-"""What landed and was not read yet: the landing zone against `longbox.loads`, with bounded work.
+"""What landed and was not read yet, or never will be: the landing zone against the catalogue and `longbox.loads`.
 
-The folders are listed (a call for a thousand of them); the files of a folder only for the newest days and, in rotation,
-for some of the older ones, so that a look costs the same after ten years as on the first day and no file is missed.
-Launching runs is the sensor's business.
+With bounded work: the folders are listed (a call for a thousand of them); the files of a folder only for the newest
+days and, in rotation, for some of the older ones, so that a look costs the same after ten years as on the first day and
+no file is missed. Launching runs is the sensor's business.
 """
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
-from pipelines.catalog.model import Feed
+from pipelines.catalog.model import Catalog, Feed, System
 from resources.database import Database
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import Queries
@@ -19,7 +20,87 @@ RECENT_DAYS = 2
 """Today and yesterday, whose last files may come after midnight."""
 ROTATED_DAYS = 20
 ROTATED_OBJECTS = 5_000
+SHOWN = 5
 _SQL = Queries.of("pipelines.monitoring")
+
+
+LANDING = "landing/"
+
+
+@dataclass(frozen=True)
+class FeedFolder:
+    """What lies directly in a feed's folder: days, other folders, files. One listing, of nothing that is in those.
+
+    Folders that have no file in them, as a local store lists them, are not told of.
+    """
+
+    store: ObjectStore
+    feed: Feed
+    days: tuple[dt.date, ...]
+    strange: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @classmethod
+    def look(cls, store: ObjectStore, feed: Feed) -> "FeedFolder":
+        """As it is now."""
+        files, folders = store.list_level(feed.prefix)
+        days = {name: day for name in folders if (day := _day_of(name)) is not None}
+        strange = tuple(name for name in folders if name not in days)
+        return cls(store, feed, tuple(sorted(days.values())), strange, tuple(files))
+
+    def never_read(self) -> list[str]:
+        """What no run will ever read, in words."""
+        prefix, starts_on = self.feed.prefix, self.feed.starts_on
+        early = {str(day): f"the feed starts on {starts_on}" for day in self.days if day < starts_on}
+        folders = early | dict.fromkeys(self.strange, "no landing day (YYYY-MM-DD)")
+        return [
+            f"{prefix}{name}/ is never read: {why}"
+            for name, why in folders.items()
+            if self.store.has_objects(f"{prefix}{name}")
+        ] + [
+            f"{prefix}{name} is never read: it lies in no landing day; `longbox land` puts it into one"
+            for name in self.files
+        ]
+
+    def of_the_future(self, today: dt.date) -> list[str]:
+        """The days that no run can read yet, in words."""
+        return [
+            f"{self.feed.prefix}{day}/ is not read before that day, it is {today} in UTC: a wrong date?"
+            for day in self.days
+            if day > today and self.store.has_objects(f"{self.feed.prefix}{day}")
+        ]
+
+
+def unread_for_good(
+    store: ObjectStore, catalog: Catalog, systems: Iterable[System], *, today: dt.date
+) -> list[str]:
+    """What lies in the landing zone and no run reads, in words: beside the feeds of `systems`, or beside their days.
+
+    Beside all systems, too. A listing for each system and each feed.
+    """
+    told = _undeclared(store, LANDING, "system", list(catalog.systems))
+    for system in systems:
+        told += _undeclared(store, f"{LANDING}{system.name}/", "feed", list(system.feeds))
+        for feed in system.feeds.values():
+            folder = FeedFolder.look(store, feed)
+            told += folder.never_read() + folder.of_the_future(today)
+    return told
+
+
+def _undeclared(store: ObjectStore, prefix: str, kind: str, declared: list[str]) -> list[str]:
+    files, folders = store.list_level(prefix)
+    told = [f"{prefix}{name} is never read: it lies in the folder of no feed" for name in files]
+    for name in folders:
+        if name not in declared and store.has_objects(f"{prefix}{name}"):
+            near = get_close_matches(name, declared, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            told.append(f"{prefix}{name}/ is never read: no {kind} of that name is declared{hint}")
+    return told
+
+
+def first_of(told: Sequence[str], limit: int = SHOWN) -> list[str]:
+    """The first lines, and how many more there are."""
+    return [*told[:limit], *([f"and {len(told) - limit:,} more"] if len(told) > limit else [])]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,30 @@ def test_a_range_is_one_run_that_is_followed_step_by_step(platform: Platform) ->
     assert (done.returncode, done.stderr) == (0, "")
     assert "comics/pricing_data_raw" in done.stdout and "daily_pipeline: SUCCESS in" in done.stdout
     assert platform.daily.count("comics.pricing_data_normalized") == 12
+    assert "never read" not in done.stdout and "put aside" not in done.stdout
+
+
+def test_a_run_that_ends_well_tells_what_it_left_and_what_it_did_not_read(platform: Platform) -> None:
+    platform.start_over()
+    bad = b"ebay,x,A,fine,ten,USD,2026-10-01,2026-10-01,red\n"
+    platform.daily.land("2026-10-05", "a.csv", sales("2026-10-04", 3))
+    platform.daily.store.put("landing/comics/marketplace_slaes/2026-10-06/a.csv", b"x")
+    home = platform.stack.home.path
+    assert run(home, "daily_pipeline", "--date", "2026-10-05").returncode == 0
+    more = (
+        sales("2026-10-05", 3).replace(b"updated_at\n", b"updated_at,colour\n").replace(b"Z,\n", b"Z,,red\n")
+    )
+    platform.daily.land("2026-10-06", "a.csv", more + bad)
+    done = run(home, "daily_pipeline", "--date", "2026-10-06")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        "comics/pricing_data_raw: 1 of 4 rows were put aside; `longbox quarantine list` tells why"
+        in done.stdout
+    )
+    assert "  comics/marketplace_sales 2026-10-06/a.csv: colour is new: before in no file" in done.stdout
+    assert (
+        "  landing/comics/marketplace_slaes/ is never read: no feed of that name is declared" in done.stdout
+    )
 
 
 def test_a_run_that_fails_ends_with_exit_code_1_and_its_reason(platform: Platform) -> None:

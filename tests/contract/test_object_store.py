@@ -78,12 +78,20 @@ def test_listing_is_ordered_whole_and_within_its_folder(store):
     store.put("manyother/x", b"")
     assert [info.path for info in store.list("many")] == [f"many/{number:05d}" for number in range(1100)]
     assert store.list_folders("") == ["many", "manyother"]
+    store.put("z", b"")
+    assert store.list_level("") == (["z"], ["many", "manyother"]) and store.list_level("manyother") == (
+        ["x"],
+        [],
+    )
+    store.put("deep/er/x", b"")
+    assert store.has_objects("deep")
 
 
 def test_what_is_absent_is_told_as_absent(store):
     assert store.head("no/such") is None
     assert list(store.list("no")) == []
     assert store.list_folders("no") == []
+    assert store.list_level("no") == ([], [])
     store.delete("no/such")
     with pytest.raises(ObjectMissingError, match="no/such"):
         list(store.read("no/such"))

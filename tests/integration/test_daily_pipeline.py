@@ -14,7 +14,7 @@ from pipelines.catalog.partitions import keep_ahead, list_partitions
 from pipelines.catalog.shape import table_shapes
 from resources.cache import Cache
 from resources.settings import Settings
-from tests.daily_runs import Daily, checks, csv_of, job_of, sales, steps
+from tests.daily_runs import FEED, Daily, checks, csv_of, job_of, sales, steps
 
 RAW, NORMALISED = "comics/pricing_data_raw", "comics/pricing_data_normalized"
 TRUNCATED_GZIP = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03cut off"
@@ -97,6 +97,35 @@ def test_rows_put_aside_are_counted_of_the_files_as_they_are_not_of_all_that_eve
     assert told(b"") == f"{RAW}: 0 of 7 rows were put aside, and 3 of files that were replaced since"
     again = f"{RAW}: 1 of 8 rows were put aside, and 2 of files that were replaced since"
     assert told(bad) == told(bad) == again, "the first content lies there again, and once more"
+
+
+def test_the_verdict_tells_of_changed_columns_of_its_days_and_of_files_that_no_run_reads(
+    daily: Daily,
+) -> None:
+    daily.land("2026-10-01", "a.csv", sales("2026-09-30", 2))
+    daily.land("2026-10-02", "a.csv", sales("2026-10-01", 3).replace(b"updated_at\n", b"updated_at,colour\n", 1)
+               .replace(b"Z,\n", b"Z,,red\n"))  # fmt: skip
+    for number in range(7):
+        daily.store.put(f"{FEED}s/2026-10-0{number + 1}/a.csv", b"x")
+        daily.store.put(f"{FEED}/{number}.csv", b"x")
+
+    def told(day: str) -> dict[str, list[str]]:
+        result = daily.run(day, assets=[RAW, "platform/landing_verdict"])
+        assert result.success, steps(result)
+        (verdict,) = result.asset_materializations_for_node("platform__landing_verdict")
+        return {
+            name: str(verdict.metadata[name].value).splitlines()
+            for name in ("schema_changes", "never_read")
+            if name in verdict.metadata
+        }
+
+    first = told("2026-10-01")
+    assert "schema_changes" not in first
+    assert first["never_read"][0].endswith("/marketplace_saless/ is never read: no feed of that name is declared; "
+                                           "did you mean marketplace_sales?")  # fmt: skip
+    assert len(first["never_read"]) == 6 and first["never_read"][-1] == "and 3 more"
+    (change,) = told("2026-10-02")["schema_changes"]
+    assert change.startswith("comics/marketplace_sales 2026-10-02/a.csv: colour is new: before in no file")
 
 
 def test_a_file_quarantined_whole_fails_the_verdict_and_lets_everything_else_through(daily: Daily) -> None:

@@ -17,13 +17,17 @@ import pytest
 from cli.doctor import examine
 from cli.main import main
 from deploy.local.processes import wait_until
+from pipelines.catalog.model import Catalog
+from pipelines.ingestion import Loader
 from pipelines.migration.lock import LOCK_KEY
 from pipelines.monitoring import diagnosis
 from pipelines.monitoring.diagnosis import Finding, Space
 from resources import probes
+from resources.database import OWNER_ROLE, Database
 from resources.errors import ObjectStoreUnavailableError
 from resources.object_store import ObjectStore
 from resources.probes import Clock
+from tests.daily_runs import sales
 from tests.integration.migration_support import Shop, with_user
 from tests.integration.stack_support import supervised
 
@@ -248,6 +252,38 @@ def test_a_store_that_cannot_be_written_is_named_and_the_probe_leaves_nothing(
     url = f"file://{folder / 'file' / 'inside'}"
     (folder / "file").write_text("no folder", encoding="utf-8")
     assert only(wrong(environ | {"LONGBOX_OBJECT_STORE": url}), "object store").state == "warning"
+
+
+def test_files_that_no_run_reads_and_rows_that_wait_in_the_quarantine_are_warned_of_and_counted(
+    environ: dict[str, str], database: Database, catalog: Catalog, tmp_path: Path
+) -> None:
+    store, owner = ObjectStore.from_url(environ["LONGBOX_OBJECT_STORE"]), database.as_role(OWNER_ROLE)
+    system = catalog.systems["comics"]
+    feed = system.feeds["marketplace_sales"]
+    store.put(
+        f"{feed.prefix}2026-10-02/a.csv",
+        sales("2026-10-01", 2) + b"ebay,x,A,fine,ten,USD,2026-10-01,2026-10-01\n",
+    )
+    store.put(f"{feed.prefix}2026-10-02/b.csv", b"no,header\n1,2\n")
+    Loader(database, owner, store, system, feed).load_day(datetime.date(2026, 10, 2))
+    owner.close()
+    for number in range(7):
+        store.put(f"{feed.prefix}backup{number}/a.csv", b"x")
+    found = wrong(environ)
+    zone, waits = only(found, "landing zone"), only(found, "quarantine")
+    assert (zone.state, waits.state) == ("warning", "warning")
+    assert zone.message.startswith(
+        "7 files or folders are read by no run: landing/comics/marketplace_sales/backup0/ is"
+    )
+    assert zone.message.endswith("; and 2 more") and "`longbox land`" in zone.remedy
+    assert (
+        waits.message == "1 rows and 1 whole files wait in it" and "`longbox quarantine list`" in waits.remedy
+    )
+    with database.connection() as connection:
+        connection.execute("UPDATE longbox.quarantine SET status = 'dismissed'")
+    for number in range(7):
+        store.delete(f"{feed.prefix}backup{number}/a.csv")
+    assert [f for f in wrong(environ) if f.check in ("landing zone", "quarantine")] == []
 
 
 def test_a_dead_part_of_the_stack_and_what_a_killed_supervisor_leaves_are_named(home: Path) -> None:

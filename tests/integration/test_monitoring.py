@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.catalog.model import Catalog, Feed
 from pipelines.monitoring.days import bad_days, day_totals, days_to_work_on, days_without_result, record_day
-from pipelines.monitoring.landing import look_for_files
+from pipelines.monitoring.landing import first_of, look_for_files, unread_for_good
 from pipelines.monitoring.statistics import refresh_statistics
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -102,6 +102,37 @@ def test_folders_that_no_run_can_read_are_left_alone_and_strange_ones_named(
     look = look_for_files(database, store, feed, today=TODAY)
     assert look.unread == ()
     assert set(look.strange_folders) == {"20261120", "backup"}
+
+
+def test_what_no_run_reads_is_told_whatever_its_place_without_a_look_at_what_is_in_the_days(
+    store: ObjectStore, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ObjectStore, "list", None)  # it would list the files of the days
+    sales = "landing/comics/marketplace_sales"
+    good = {f"{sales}/2026-11-20/a.csv", "landing/browser/changes/2026-11-20/a.csv", "archive/x/y"}
+    told = {
+        "landing/comisc/marketplace_sales/2026-11-20/a.csv":
+            "landing/comisc/ is never read: no system of that name is declared; did you mean comics?",
+        "landing/comics/marketplace_slaes/2026-11-20/a.csv":
+            "landing/comics/marketplace_slaes/ is never read: no feed of that name is declared; "
+            "did you mean marketplace_sales?",
+        "landing/comics/a.csv": "landing/comics/a.csv is never read: it lies in the folder of no feed",
+        "landing/b.csv": "landing/b.csv is never read: it lies in the folder of no feed",
+        f"{sales}/2023-12-31/a.csv": f"{sales}/2023-12-31/ is never read: the feed starts on 2024-01-01",
+        f"{sales}/20261120/a.csv": f"{sales}/20261120/ is never read: no landing day (YYYY-MM-DD)",
+        f"{sales}/c.csv": f"{sales}/c.csv is never read: it lies in no landing day; `longbox land` puts it into one",
+        f"{sales}/2026-11-22/a.csv":
+            f"{sales}/2026-11-22/ is not read before that day, it is 2026-11-21 in UTC: a wrong date?",
+    }  # fmt: skip
+    for path in (*good, *told):
+        store.put(path, b"x")
+    systems = catalog.systems.values()
+    found = unread_for_good(store, catalog, systems, today=TODAY)
+    assert sorted(found) == sorted(told.values())
+    assert first_of(found, 3) == [*found[:3], "and 5 more"] and first_of(found, 8) == found
+    for path in told:
+        store.delete(path)  # a local store keeps the folders
+    assert unread_for_good(store, catalog, systems, today=TODAY) == []
 
 
 def test_statistics_are_refreshed_when_a_tenth_of_a_table_is_new(database: Database) -> None:

@@ -62,15 +62,19 @@ def test_a_column_misspelt_in_the_first_file_is_told_with_the_one_that_was_meant
     load = land(shop, DAYS[0], content, name)
     assert (load.outcome, load.loaded_rows, load.quarantined_rows) == ("complete", 1, 0)
     told = (
-        f"{DAYS[0]}/{name}: item is missing: before in no file, now 'Itme', which nothing reads; did you mean 'item'? rows "
-        "load without it: correct the name in the file, or map it under `columns`, as in Itme: item, and run the day again"
+        f"shop/sales {DAYS[0]}/{name}: item is missing: before in no file, now 'Itme', which nothing reads; did you "
+        "mean 'item'? rows load without it: correct the name in the file, or map it under `columns`, as in Itme: item, "
+        "and run the day again"
     )
-    assert schema_changes(shop.database, shop.feed, day(DAYS[0])) == [told]
+    assert schema_changes(shop.database, [shop.feed], [day(DAYS[0])]) == [told]
     again = content.replace("chair", "desk").replace('"1"', '"2"').replace(",1,", ",2,")
     assert land(shop, DAYS[1], again, name).schema_changes == (), "told once"
     shop.reload(SHOP_YAML.replace("{id: sale_id}", "{id: sale_id, Itme: item}"))
     shop.load(DAYS[0])
     assert ("chair",) in shop.rows("SELECT item FROM shop.sales WHERE sale_id = '1'")
+    assert told not in schema_changes(shop.database, [shop.feed], [day(DAYS[0])]), (
+        "the file is read another way now"
+    )
 
 
 def test_a_first_files_name_that_is_like_none_is_told_with_the_columns_that_the_file_lacks(shop):
@@ -96,9 +100,9 @@ def test_a_new_column_is_reported_once_and_loaded_without(shop):
     load = land(shop, DAYS[1], csv_of(row, header=f"{HEADER},colour"))
     assert load.outcome == "complete" and load.loaded_rows == 1
     assert kinds(shop, DAYS[1]) == [("new", "colour")]
-    assert schema_changes(shop.database, shop.feed, day(DAYS[1])) == [
-        "2026-10-02/a.csv: colour is new: before in no file, now an unknown column; the rows load without it: map it "
-        "under `columns` and run the day again, if it is wanted"
+    assert schema_changes(shop.database, [shop.feed], [day(DAYS[1])]) == [
+        "shop/sales 2026-10-02/a.csv: colour is new: before in no file, now an unknown column; the rows load without "
+        "it: map it under `columns` and run the day again, if it is wanted"
     ]
     land(shop, DAYS[2], csv_of((*SALE[:1], "3", *SALE[2:], "red"), header=f"{HEADER},colour"))
     assert kinds(shop, DAYS[2]) == []

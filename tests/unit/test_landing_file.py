@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.catalog.loader import load_catalog
 from pipelines.catalog.model import Feed
-from pipelines.ingestion.landing import land_file, landing_days, strange_folders
+from pipelines.ingestion.landing import land_file, landing_days
+from pipelines.monitoring.landing import FeedFolder
 from resources.errors import UserError
 from resources.object_store import ObjectStore
 from tests.shop import make_shop
@@ -87,4 +88,4 @@ def test_a_name_that_is_too_long_for_the_store_is_refused(
 
 def test_a_folder_that_is_no_day_is_told(feed: Feed, store: ObjectStore) -> None:
     store.put(f"{feed.prefix}2026-10-5/sales.csv", b"")
-    assert (landing_days(store, feed), strange_folders(store, feed)) == ([], ["2026-10-5"])
+    assert (landing_days(store, feed), FeedFolder.look(store, feed).strange) == ([], ("2026-10-5",))

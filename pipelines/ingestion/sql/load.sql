@@ -76,12 +76,17 @@ WHERE load_id = %(load_id)s AND column_name IS NOT NULL AND reason = ANY (%(reas
 GROUP BY column_name HAVING count(*) >= %(least)s
 ORDER BY column_name
 
--- name: changes_of_day
--- What changed in the columns of a day's files. Relies on loads_by_day.
-SELECT file_name, change FROM longbox.loads JOIN longbox.feeds USING (feed_id),
-       jsonb_array_elements(report -> 'schema_changes') AS change
-WHERE (system, feed) = (%(system)s, %(feed)s) AND landing_day = %(landing_day)s
-ORDER BY file_name COLLATE "C", load_id
+-- name: changes_of_days
+-- What changed in the columns of the files of landing days, of each by its last load. Relies on loads_by_day.
+SELECT feeds.system || '/' || feeds.feed, loads.landing_day, loads.file_name, change
+FROM unnest(%(systems)s::text[], %(feeds)s::text[]) AS wanted (system, feed)
+     JOIN longbox.feeds USING (system, feed) JOIN longbox.loads USING (feed_id),
+     jsonb_array_elements(loads.report -> 'schema_changes') AS change
+WHERE loads.landing_day = ANY (%(days)s)
+  AND NOT EXISTS (SELECT FROM longbox.loads AS later
+                  WHERE later.feed_id = loads.feed_id AND later.landing_day = loads.landing_day
+                    AND later.file_name = loads.file_name AND later.load_id > loads.load_id)
+ORDER BY 1, 2, loads.file_name COLLATE "C", loads.load_id
 
 -- name: probe_by_index
 -- Within a load the planner has no statistics of what was just written, and would scan the registry for a chunk's keys.

@@ -23,6 +23,11 @@ WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s) AND day.quarantine
 GROUP BY asset
 ORDER BY asset
 
+-- name: count_open
+-- Rows and whole files that wait in the quarantine. Relies on its index over what is open.
+SELECT count(*) FILTER (WHERE line IS NOT NULL), count(*) FILTER (WHERE line IS NULL)
+FROM longbox.quarantine WHERE status = 'open'
+
 -- name: days_with_result
 -- The landing days on which an asset has a result. Primary key (asset, landing_day).
 SELECT landing_day FROM longbox.day_results
