@@ -1,14 +1,17 @@
 """Concurrency pools on a real Dagster PostgreSQL storage, with the limits of the project's own dagster.yaml."""
 
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 
 from assets.pools import DERIVE, INGEST, UPKEEP
@@ -97,6 +100,29 @@ def test_the_slot_of_a_killed_run_is_free_for_the_next(instance: dg.DagsterInsta
         assert job.execute_in_process(instance=instance).success
         assert freed.result(timeout=60)
     assert slots_taken(instance) == 0
+
+
+def test_a_run_that_waits_for_a_pool_sleeps(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = heavy_job([UPKEEP], tmp_path / "diary")
+    holder = job.execute_in_process(instance=instance).run_id
+    storage, asked = instance.event_log_storage, itertools.count()
+    assert storage.claim_concurrency_slot(UPKEEP, holder, "heavy_0").is_claimed
+    claim = InstanceConcurrencyContext.claim
+
+    def counted(*args: Any, **options: Any) -> bool:
+        next(asked)
+        return claim(*args, **options)
+
+    monkeypatch.setattr(InstanceConcurrencyContext, "claim", counted)
+    with ThreadPoolExecutor(1) as threads:
+        freed = threads.submit(
+            lambda: (time.sleep(3), storage.free_concurrency_slot_for_step(holder, "heavy_0"))
+        )
+        assert job.execute_in_process(instance=instance).success
+        freed.result(timeout=60)
+    assert next(asked) < 20  # some 1,000 a second without sleep
 
 
 def test_a_step_that_waits_to_be_tried_again_holds_no_pool_for_ever(instance: dg.DagsterInstance) -> None:
