@@ -124,11 +124,21 @@ class ObjectStore:
         return 250 if self._folder is not None else 900
 
     def unreachable_names(self, prefix: str) -> dict[str, str]:
-        """What is directly under `prefix` but cannot be listed or read, and why; only a local folder has such names."""
+        """What is under `prefix`, at any depth, and cannot be listed or read, with why; only local folders have such.
+
+        Names are relative to `prefix`; that of something else in the folder's own place is the whole path.
+        """
         if self._folder is None:
             return {}
-        folder = self._folder / prefix
-        faults = {path.name: _fault_of(path) for path in folder.iterdir()} if folder.is_dir() else {}
+        place = self._folder
+        for part in Path(
+            prefix
+        ).parts:  # a link to a disk that is away would look like a folder without files
+            place /= part
+            if not place.is_dir():
+                fault = _fault_of_folder(place)
+                return {str(place.relative_to(self._folder)): fault} if fault else {}
+        faults = {str(path.relative_to(place)): fault for path, fault in _everything_in(place)}
         return {name: fault for name, fault in sorted(faults.items()) if fault}
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -149,7 +159,9 @@ class ObjectStore:
         """What a local folder has beside names that make its listing fail."""
         assert self._folder is not None
         folder = self._folder / prefix
-        names = (path.name for path in folder.iterdir() if not _fault_of(path) and path.is_file())
+        if not folder.is_dir():
+            return []
+        names = [path.relative_to(folder).as_posix() for path, fault in _everything_in(folder) if not fault]
         found = (self.head(f"{prefix.rstrip('/')}/{name}") for name in names)
         return [info for info in found if info is not None]
 
@@ -164,7 +176,10 @@ class ObjectStore:
         except FileNotFoundError:
             return [], []
         except BaseError as error:
-            raise self._translated(error, "list", prefix) from error
+            around = self._level_around(prefix)
+            if around is None:
+                raise self._translated(error, "list", prefix) from error
+            return around
         paths = [meta["path"] for meta in found["objects"]], [*found["common_prefixes"]]
         names, folders = (sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in some) for some in paths)
         return names, folders
@@ -174,6 +189,17 @@ class ObjectStore:
         if self._folder is None:
             return True
         return any(names for _, _, names in os.walk(self._folder / folder))
+
+    def _level_around(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]] | None:
+        """As `list_level`, beside links in a local folder that make its listing fail; None if that is not why it failed."""
+        if self._folder is None or not (self._folder / prefix).is_dir():
+            return None
+        paths = sorted((self._folder / prefix).iterdir())
+        sound = [path for path in paths if not _fault_of(path)]
+        if len(sound) == len(paths):
+            return None
+        files, folders = [path for path in sound if path.is_file()], [path for path in sound if path.is_dir()]
+        return [path.name for path in files], [path.name for path in folders]
 
     def head(self, path: str) -> ObjectInfo | None:
         """What is at `path`, or None."""
@@ -302,6 +328,33 @@ def _fault_of(path: Path) -> str:
         why = f"it is a link that leads to no file ({error.strerror}); put the file itself there"
         return why if path.is_symlink() else ""
     return "" if is_readable else "it is no file but a pipe, a socket or a device; put a file there"
+
+
+def _fault_of_folder(place: Path) -> str:
+    """Why what is at `place`, where a folder is wanted, is none; empty if nothing is there."""
+    if place.is_symlink():
+        return "it is a link that leads to no folder; mount what it leads to, or put a folder there"
+    return "it is no folder; put one there" if place.exists() else ""
+
+
+def _everything_in(folder: Path, around: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, str]]:
+    """What is in `folder` and in the folders in it, but for these folders, each with what `_fault_of` says of it."""
+    around |= {folder.resolve()}
+    try:
+        paths = list(folder.iterdir())
+    except FileNotFoundError:  # just removed
+        return
+    except OSError as error:
+        yield folder, f"it cannot be opened ({error.strerror}); give Longbox's user the right to it"
+        return
+    for path in paths:
+        fault = _fault_of(path)
+        if fault or not path.is_dir():
+            yield path, fault
+        elif path.resolve() in around:
+            yield path, "it is a link to a folder that it lies in; remove it"
+        else:
+            yield from _everything_in(path, around)
 
 
 def _reason(error: Exception) -> str:

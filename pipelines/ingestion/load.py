@@ -204,7 +204,7 @@ class Loader:
                 duplicate=landed,
                 bytes_read=info.size_bytes,
             )
-        hashed = _Hashed(decompressed(self.store.read(info.path)))
+        hashed = _Hashed(info.path, decompressed(self.store.read(info.path)))
         records = open_records(
             iter(hashed), content.head, name, encoding=self.feed.encoding, delimiter=self.feed.delimiter,
             wanted=known_names(self.feed, target.shape), others=other_names(self.feed),
@@ -349,7 +349,8 @@ def _landing_asset(feed: Feed) -> str:
 class _Hashed:
     """Passes chunks through and hashes them, to show that what was loaded is what was looked at."""
 
-    def __init__(self, chunks: Iterator[bytes]) -> None:
+    def __init__(self, path: str, chunks: Iterator[bytes]) -> None:
+        self._path = path
         self._chunks = chunks
         self._digest = hashlib.sha256()
 
@@ -363,7 +364,7 @@ class _Hashed:
             self._digest.update(chunk)
         if self._digest.digest() != content.sha256:
             raise FileChangedError(
-                "the file was replaced while it was read; nothing of it was kept, run the day again"
+                f"{self._path} was replaced while it was read; nothing of it was kept, run the day again"
             )
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import gzip
 import io
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.ingestion import DayFailure, Loader, land_file, load_days, reconcile, writer
+from pipelines.ingestion import (
+    DayFailure,
+    Loader,
+    land_file,
+    landing_days,
+    load_days,
+    reconcile,
+    stray_files,
+    writer,
+)
 from pipelines.ingestion.quarantine import list_quarantine
 from resources.errors import UserError
 from resources.object_store import ObjectStore
@@ -120,10 +130,63 @@ def test_a_file_replaced_while_it_is_read_keeps_nothing_and_loads_next_time(shop
 
     monkeypatch.setattr(ObjectStore, "read", replaced_between_passes)
     load = shop.load(DAY)
-    assert load.outcome == "incomplete" and "replaced while it was read" in load.problems[0]
+    assert load.outcome == "incomplete"
+    assert load.problems[0].startswith(f"landing/shop/sales/{DAY}/a.csv was replaced while it was read")
     monkeypatch.undo()
     assert account(shop.load(DAY)) == (10, 10, 0, 0)
     assert {row[1] for row in shop.current()} == {str(n) for n in range(20, 30)}
+
+
+def landing_day(url, day=DAY):
+    return Path(urlsplit(url).path) / "landing" / "shop" / "sales" / day
+
+
+def test_what_is_no_file_in_a_folder_of_a_day_is_told_and_the_files_beside_it_load(shop, object_store_url):
+    shop.land(DAY, "a.csv", sales(range(3)))
+    shop.land(DAY, "north/b.csv", sales(range(10, 12)))
+    folder = landing_day(object_store_url) / "north"
+    (folder / "gone.csv").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.csv")
+    load = shop.load(DAY)
+    assert load.outcome == "incomplete" and account(load) == (5, 5, 0, 0)
+    assert [problem.split(" was not read: ")[0] for problem in load.problems] == [
+        "'north/gone.csv'", "'north/pipe.csv'",
+    ]  # fmt: skip
+    (folder / "loop.csv").symlink_to("loop.csv")  # with which the driver lists nothing at all
+    (folder / "up").symlink_to("..")
+    shop.land(DAY, "north/c.csv", sales(range(20, 21)))
+    again = shop.load(DAY)
+    assert account(again) == (6, 6, 0, 0)
+    assert "'north/loop.csv' was not read: it is a link that leads to no file" in again.problems[1]
+    assert "'north/up' was not read: it is a link to a folder that it lies in" in again.problems[3]
+    for name in ("gone.csv", "pipe.csv", "loop.csv", "up"):
+        (folder / name).unlink()
+    assert shop.load(DAY).outcome == "complete"
+
+
+@pytest.mark.parametrize("make", [lambda place: place.symlink_to("unmounted"), os.mkfifo, Path.touch])
+def test_a_landing_day_that_is_no_folder_is_not_complete(shop, object_store_url, make):
+    shop.land("2026-10-29", "a.csv", sales(range(3)))
+    place = landing_day(object_store_url)
+    make(place)
+    load = shop.load(DAY)
+    assert load.outcome == "incomplete"
+    assert f"'landing/shop/sales/{DAY}' was not read: it is " in load.problems[0]
+    place.unlink()
+    assert shop.load(DAY).outcome == "complete"
+    assert account(shop.load("2026-10-29")) == (3, 3, 0, 0)
+
+
+def test_a_landing_day_that_is_a_link_to_itself_costs_only_itself(shop, object_store_url):
+    shop.land("2026-10-29", "a.csv", sales(range(3)))
+    landing_day(object_store_url).symlink_to(DAY)
+    assert landing_days(shop.store, shop.feed) == [dt.date(2026, 10, 29)]
+    assert stray_files(shop.store, shop.feed) == []
+    assert [info.path for info in shop.store.list(shop.feed.prefix)] == [
+        "landing/shop/sales/2026-10-29/a.csv"
+    ]
+    load = shop.load(DAY)
+    assert load.outcome == "incomplete" and "it is a link that leads to no folder" in load.problems[0]
 
 
 def test_an_object_deleted_between_listing_and_reading_costs_only_itself(shop, monkeypatch):
