@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use (bad input, bad setting), 3 `status` f
 a file `cli/<command>.py` with `register(app)`, listed in `COMMANDS`. https://typer.tiangolo.com
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -85,6 +86,15 @@ def main(arguments: list[str] | None = None) -> None:
         # `longbox ... | head`: the reader has seen enough; point stdout elsewhere so that its flush at exit is quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "where its output goes"
+        print(f"longbox: the disk is full ({where}); make room there, then try again", file=sys.stderr)
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what is left would fail again at exit
+        sys.exit(1)
 
 
 def _tell(error: LongboxError) -> None:

@@ -213,6 +213,11 @@ def _one_transaction(connection: Connection) -> Iterator[Connection]:
                 f"PostgreSQL went away in the middle of a transaction ({error}); nothing of it was kept, run it again"
             ) from error
         connection.rollback()
+        if isinstance(error, psycopg.errors.DiskFull):
+            raise DatabaseBusyError(
+                f"PostgreSQL has no room left on its disk ({error}); nothing of it was kept: make room there, then "
+                "run it again"
+            ) from error
         raise DatabaseBusyError(
             f"PostgreSQL could not do the work ({type(error).__name__}: {error}); nothing of it was kept, "
             "run it again, and see `longbox status` if it stays so"

@@ -112,8 +112,11 @@ class LocalDagster:
 
 def environment(home: Home, environ: dict[str, str]) -> dict[str, str]:
     """What the processes of a stack get: the caller's environment, the home, and the mark by which they are found."""
+    # gRPC would go to the code server, on loopback, by a proxy that the environment names; this one hides `no_proxy`
+    direct = environ.get("no_grpc_proxy") or environ.get("no_proxy")
     return {
         **environ,
+        "no_grpc_proxy": ",".join(filter(None, (direct, LOOPBACK))),
         "LONGBOX_HOME": str(home.path),
         "DAGSTER_HOME": str(home.dagster),
         MARK: str(home.path),
@@ -180,7 +183,8 @@ def code_server_serves(port: int) -> bool:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(f"{LOOPBACK}:{port}") as channel:
+    # never through a proxy that the environment names: this is loopback
+    with grpc.insecure_channel(f"{LOOPBACK}:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service="DagsterApi")
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)

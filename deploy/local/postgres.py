@@ -151,8 +151,9 @@ class LocalPostgres:
         url = self.url(port, "postgres")
         version = wait_until(lambda: _try_version(url), seconds=START_SECONDS, child=child)
         if version is None:
+            room = f": the disk of {self.data} is full, make room there" if child.lacked_room() else ""
             raise StackError(
-                f"PostgreSQL did not become ready on {LOOPBACK}:{port}; the end of {self.log}:\n{tail(self.log)}"
+                f"PostgreSQL did not become ready on {LOOPBACK}:{port}{room}; the end of {self.log}:\n{tail(self.log)}"
             )
         with psycopg.connect(url, autocommit=True) as connection:
             present = {str(row[0]) for row in connection.execute("SELECT datname FROM pg_database")}

@@ -63,9 +63,11 @@ class ProcessId:
 class Child:
     """A process that this process started, with the log that it writes."""
 
-    def __init__(self, name: str, popen: "subprocess.Popen[bytes]", log: Path) -> None:
+    def __init__(self, name: str, popen: "subprocess.Popen[bytes]", log: Path, log_before: int) -> None:
+        """`log_before`: bytes of the log that earlier processes wrote."""
         self.name = name
         self.log = log
+        self._log_before = log_before
         self._popen = popen
         self.id = ProcessId.of(popen.pid) or ProcessId(
             popen.pid, 0.0
@@ -74,6 +76,15 @@ class Child:
     def exit_code(self) -> int | None:
         """None while it runs; negative for the signal that ended it."""
         return self._popen.poll()
+
+    def lacked_room(self) -> bool:
+        """Whether it wrote of a full disk in the last lines of its log."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self._log_before, self.log.stat().st_size - 20_000))
+                return b"No space left on device" in file.read()
+        except OSError:
+            return False
 
     def listens_on(self, port: int) -> bool:
         """Whether this very process listens on a TCP port; a stranger that took the port does not count."""
@@ -105,6 +116,7 @@ def start(
 ) -> Child:
     """Start `command` in a session of its own (a Ctrl-C of the terminal does not reach it), output to `log`."""
     with log.open("ab") as output:
+        log_before = output.tell()
         popen = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -115,7 +127,7 @@ def start(
             start_new_session=True,
             **(run_as.options() if run_as else {}),  # type: ignore[call-overload]
         )
-    return Child(name, popen, log)
+    return Child(name, popen, log, log_before)
 
 
 def wait_until(

@@ -124,7 +124,10 @@ class Stack:
             if code is None:
                 continue
             how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            ended = f"{member.part} (pid {member.child.id.pid}) {how}"
+            room = (
+                " for want of room on its disk (make room there first)" if member.child.lacked_room() else ""
+            )
+            ended = f"{member.part} (pid {member.child.id.pid}) {how}{room}"
             if member.start is None or (self.state.status != RUNNING and member.part != wal.NAME):
                 self._set(replace(self.state, ended=ended))
                 raise ChildDiedError(

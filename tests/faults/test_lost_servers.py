@@ -19,7 +19,12 @@ from deploy.local.state import Secrets
 from pipelines.catalog.loader import system_folders
 from pipelines.migration import migrate
 from resources.database import OWNER_ROLE, Database
-from resources.errors import DatabaseUnavailableError, ObjectStoreError, ObjectStoreUnavailableError
+from resources.errors import (
+    DatabaseBusyError,
+    DatabaseUnavailableError,
+    ObjectStoreError,
+    ObjectStoreUnavailableError,
+)
 from resources.settings import Settings
 from tests.daily_runs import Daily, sales, steps
 from tests.proxy import TcpProxy, proxy_for
@@ -212,3 +217,14 @@ def restart_postgres(stack: Stack) -> None:
     port = stack.state.ports["postgres"]
     member.child = server.start(port, dict(os.environ))
     server.wait_ready(member.child, port)
+
+
+def test_a_full_disk_of_the_server_is_told_with_what_to_do(database_url):
+    with (
+        Database(database_url) as opened,
+        pytest.raises(
+            DatabaseBusyError, match=r"(?s)no room left on its disk \(could not extend.* make room there"
+        ),
+        opened.connection() as connection,
+    ):
+        connection.execute("DO $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$")
