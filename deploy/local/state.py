@@ -5,6 +5,7 @@ alone (0600) and replaced whole. The lock goes with the process that holds it, s
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -67,10 +68,7 @@ class Home:
                 folder.mkdir(parents=True, exist_ok=True)
             (self.path / ".gitignore").write_text("*\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(
-                f"the home of the local stack, {self.path}, cannot be written ({error.strerror}); "
-                "set LONGBOX_HOME to a folder of your own"
-            ) from error
+            raise _unwritable(self.path, error) from error
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,12 @@ class HomeLock:
 
     def acquire(self) -> None:
         """Take it or raise `AlreadyRunningError`; tries for a moment, since `status` holds it for an instant."""
-        descriptor = os.open(self._home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self._home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unwritable(self._home.path, error) from error
 
         def take() -> bool | None:
             with contextlib.suppress(BlockingIOError):
@@ -212,6 +215,11 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _unwritable(home: Path, error: OSError) -> UserError:
+    remedy = "make room there" if error.errno == errno.ENOSPC else "set LONGBOX_HOME to a folder of your own"
+    return UserError(f"the home of the local stack, {home}, cannot be written ({error.strerror}); {remedy}")
 
 
 def _process(data: dict[str, float] | None) -> ProcessId | None:

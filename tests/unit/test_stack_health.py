@@ -11,7 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from deploy.local.dagster import code_server_serves, environment
 from deploy.local.processes import start, wait_until
 from deploy.local.report import _answer
-from deploy.local.state import Home, Part, Secrets, State
+from deploy.local.state import Home, Part, Secrets, State, is_locked
 from resources.errors import UserError
 from resources.settings import Settings
 
@@ -75,3 +75,10 @@ def test_a_server_that_ended_for_want_of_room_is_told_so_and_not_by_an_earlier_e
     second = start("server", ["sh", "-c", "echo killed; exit 1"], log=log)
     assert wait_until(second.exit_code, seconds=10) == 1
     assert not second.lacked_room()
+
+
+def test_a_home_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.lock_file.mkdir()  # what a read-only file system refuses too, and root may write everywhere else
+    with pytest.raises(UserError, match=r"cannot be written \(Is a directory\); set LONGBOX_HOME"):
+        is_locked(home)
