@@ -6,7 +6,9 @@ come from the usual environment variables, never from the URL.
 """
 
 import builtins
+import contextlib
 import datetime
+import fcntl
 import html
 import os
 import re
@@ -191,7 +193,7 @@ class ObjectStore:
         return any(names for _, _, names in os.walk(self._folder / folder))
 
     def _level_around(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]] | None:
-        """As `list_level`, beside links in a local folder that make its listing fail; None if that is not why it failed."""
+        """As `list_level`, beside links in a local folder that make its listing fail; None if that is not why."""
         if self._folder is None or not (self._folder / prefix).is_dir():
             return None
         paths = sorted((self._folder / prefix).iterdir())
@@ -248,6 +250,27 @@ class ObjectStore:
             obstore.put(store, path, data, use_multipart=use_multipart)
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
+
+    @contextlib.contextmanager
+    def one_writer(self, folder: str) -> Iterator[None]:
+        """Let those who write to `folder` of a local store this way do so one after the other.
+
+        For a look at what is there that must hold until it is written. In other stores nobody is kept out.
+        """
+        if self._folder is None:
+            yield
+            return
+        place = self._folder / folder
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ObjectStoreError(f"{place} cannot be written to: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def settle(self, path: str) -> None:
         """See that an object survives a loss of power: a local store leaves that to the kernel, others promise it."""

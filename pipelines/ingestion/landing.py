@@ -52,7 +52,8 @@ def land_file(
             f"{store.longest_name_bytes} bytes; give the file a shorter one"
         )
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give the path of a file to land")
+        what = "is no file" if path.exists() else "there is no such file"
+        raise UserError(f"{path}: {what}; give the path of a file to land")
     if landing_day < feed.starts_on:
         raise UserError(
             f"{landing_day} is before feed {feed.key_name} starts ({feed.starts_on}); "
@@ -63,20 +64,25 @@ def land_file(
             f"{path.name!r} cannot be landed under that name; rename it: no control characters, valid UTF-8, "
             "and no # with digits at the end"
         )
-    target = f"{feed.prefix}{landing_day.isoformat()}/{path.name}"
-    present = store.head(target)
-    if present is not None:
-        if present.size_bytes == path.stat().st_size and _sha256(store.read(target)) == _sha256(
-            _chunks(path)
-        ):
+    folder = f"{feed.prefix}{landing_day.isoformat()}/"
+    target = f"{folder}{path.name}"
+    with store.one_writer(folder):  # or two files of one name, landed at once, would both find none there
+        present = store.head(target)
+        if present is not None and _is_same(store, present, path):
             return target
-        if not replace:
+        if present is not None and not replace:
             raise UserError(
                 f"{target} has landed already with other content; give the file another name, "
                 "or --replace to overwrite what landed"
             )
-    store.put(target, path)
+        store.put(target, path)
     return target
+
+
+def _is_same(store: ObjectStore, present: ObjectInfo, path: Path) -> bool:
+    return present.size_bytes == path.stat().st_size and (
+        _sha256(store.read(present.path)) == _sha256(_chunks(path))
+    )
 
 
 def _day_of(name: str) -> dt.date | None:

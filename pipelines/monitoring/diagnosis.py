@@ -127,8 +127,8 @@ def check_space(label: str, folder: Path, space: Callable[[Path], Space] = Space
     """Room under `folder`: less than 2 % (or 256 MiB) is full, less than 10 % (and 20 GiB) nearly full."""
     room = space(folder)
     ratio = room.free_bytes / room.total_bytes if room.total_bytes else 0.0
-    told = f"{folder}: {room.free_bytes / _GIB:.1f} GiB free of {room.total_bytes / _GIB:.1f} ({ratio:.0%})"
-    remedy = "free some, or move it to a larger disk: PostgreSQL stops when it cannot write"
+    told = f"{folder}: {room.free_bytes / _GIB:,.2f} GiB free of {room.total_bytes / _GIB:,.2f} ({ratio:.0%})"
+    remedy = "free some, or move it to a larger disk: what cannot be written fails, and PostgreSQL ends"
     if ratio < 0.02 or room.free_bytes < _GIB // 4:
         return [Finding(f"disk of {label}", PROBLEM, f"the disk is full; {told}", remedy)]
     if ratio < 0.1 and room.free_bytes < 20 * _GIB:

@@ -1,6 +1,9 @@
 """Landing a file: where it goes, that the same again changes nothing, and what is refused with which words."""
 
+import contextlib
 import datetime as dt
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,28 @@ def test_other_content_under_a_name_that_landed_is_refused_unless_it_is_to_repla
     assert content(store, landed) == b"shop,no\n"
 
 
+def test_of_files_of_one_name_that_land_at_once_one_lands_and_the_others_are_refused(
+    feed: Feed, store: ObjectStore, tmp_path: Path
+) -> None:
+    for turn in range(20):
+        files = [tmp_path / str(place) / f"{turn}.csv" for place in range(4)]
+        for place, file in enumerate(files):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"shop,id\nnorth,{place}\n")
+        start = threading.Barrier(len(files))
+
+        def land(file: Path, start: threading.Barrier = start) -> str | None:
+            start.wait()
+            with contextlib.suppress(UserError):
+                return land_file(store, feed, file, DAY)
+            return None
+
+        with ThreadPoolExecutor(len(files)) as threads:
+            landed = [*threads.map(land, files)]
+        (first,) = (place for place, path in enumerate(landed) if path)
+        assert content(store, str(landed[first])) == files[first].read_bytes()
+
+
 def test_a_day_before_the_feed_begins_and_a_file_that_is_not_there_are_refused(
     feed: Feed, store: ObjectStore, file: Path
 ) -> None:
@@ -68,6 +93,8 @@ def test_a_day_before_the_feed_begins_and_a_file_that_is_not_there_are_refused(
         land_file(store, feed, file, dt.date(2025, 12, 31))
     with pytest.raises(UserError, match="there is no such file"):
         land_file(store, feed, file.with_name("absent.csv"), DAY)
+    with pytest.raises(UserError, match="is no file"):
+        land_file(store, feed, file.parent, DAY)
     assert landing_days(store, feed) == []
 
 
