@@ -159,10 +159,15 @@ def unit(name: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("service", OURS)
 def test_a_unit_runs_what_the_container_runs(service: str, compose: Compose) -> None:
-    (command,) = unit(f"longbox-{service}.service")["ExecStart"]
-    inside = [part.replace("0.0.0.0", "127.0.0.1") for part in compose.command(service)]
-    assert shlex.split(command) == [f"/opt/longbox/.venv/bin/{inside[0]}", *inside[1:]]
     entries = unit(f"longbox-{service}.service")
+    in_order = [*entries.get("ExecStartPre", ()), *entries["ExecStart"]]
+    inside = [part.replace("0.0.0.0", "127.0.0.1") for part in compose.command(service)]
+    commands = [inside]
+    if inside[:2] == ["sh", "-c"]:
+        commands = [shlex.split(each.removeprefix("exec ")) for each in inside[2].split(" && ")]
+    assert [shlex.split(command) for command in in_order] == [
+        [f"/opt/longbox/.venv/bin/{program}", *rest] for program, *rest in commands
+    ]
     assert entries["EnvironmentFile"] == ["/etc/longbox/longbox.env"]
     assert entries["User"] == ["longbox"]
     assert entries.get("Restart", ["on-failure"]) == ["on-failure"]
