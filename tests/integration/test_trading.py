@@ -2,6 +2,7 @@
 
 import datetime as dt
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -175,3 +176,16 @@ def test_portfolio_snapshots_keep_their_own_times(trading):
             "RETURNING created_at, updated_at > created_at"
         ).fetchone()
     assert changed == (row[0], True)
+
+
+def test_a_large_sample_has_no_candle_of_a_day_to_come(tmp_path):
+    day = dt.date(2026, 10, 30)
+    manifest = generate(tmp_path, 16_000, 2, day, 1)
+    opened = [
+        dt.datetime.fromisoformat(json.loads(line)["opened_at"])
+        for file in (tmp_path / "candles").rglob("*.jsonl")
+        for line in file.read_text().splitlines()
+    ]
+    assert min(opened).date() == day - dt.timedelta(days=2)
+    assert max(opened) < dt.datetime.combine(day, dt.time(), dt.UTC)
+    assert 15_000 < sum(feed["landed"] for feed in manifest.feeds.values()) < 18_000

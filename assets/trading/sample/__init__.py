@@ -27,6 +27,7 @@ _MISSING = {"BTC-USD": (90, 15), "ETH-USD": (375, 1)}
 _LATE = {"BTC-USD": (486, 30)}
 _BAD_CANDLE = {"ETH-USD": (694, 1)}
 _MINUTE = dt.timedelta(minutes=1)
+_MINUTES_A_DAY = 1_440
 _BAD_TRADES = (
     {"price": "-1"}, {"price": "NaN"}, {"quantity": "0"}, {"quantity": ""}, {"side": "hold"}, {"symbol": "btc usd"},
     {"executed_at": "2026-02-30T00:00:00Z"}, {"trade_id": ""},
@@ -36,12 +37,17 @@ _BAD_TRADES = (
 def generate(
     out_dir: Path, rows: int, days: int, last_day: dt.date, seed: int, broken_files: int = 0
 ) -> Manifest:
-    """Write about `rows` rows, half trades and half candles, and manifest.json, which also lists the gaps."""
+    """Write about `rows` rows, half trades and half candles, and manifest.json, which also lists the gaps.
+
+    A day has 1,440 candles of a symbol at most: what is beyond them are trades.
+    """
     landing = days_until(last_day, days)
     chance = random.Random(seed)
     each = max(1, round(rows / (2 * days * len(SYMBOLS))))
+    candles = min(each, _MINUTES_A_DAY)
     manifest = Manifest("trading", seed, landing[0].isoformat(), last_day.isoformat(), rows)
-    feeds = [_trades(landing, each, chance), _candles(landing, each, chance, manifest.gaps)]
+    trades = _trades(landing, 2 * each - candles, chance)
+    feeds = [trades, _candles(landing, candles, chance, manifest.gaps)]
     return write_laid_out(manifest, feeds, out_dir, broken_files)
 
 
