@@ -132,11 +132,12 @@ class AggregateJob:
 def statements_of(connection: Connection, system: System, aggregate: Aggregate) -> Statements:
     """The parts of an aggregate's SQL, after a look at the tables as they are."""
     feeds = system.feeds_of(aggregate.from_)
-    names = {"system": system.name, "names": [feed.name for feed in feeds]}
+    names = {"system": system.name, "names": [feed.name for feed in feeds], "declared": list(system.feeds)}
     ids = tuple(cast(int, row[0]) for row in connection.execute(QUERIES["feed_ids"], names))
+    has_others = connection.execute(QUERIES["has_other_feeds"], names).fetchone() == (True,)
     source = table_shape(connection, system.name, aggregate.from_)
     target = table_shape(connection, system.name, aggregate.name)
-    return Statements(system, aggregate, source, target, ids)
+    return Statements(system, aggregate, source, target, ids, has_others)
 
 
 @dataclass(frozen=True)

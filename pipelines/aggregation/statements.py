@@ -44,13 +44,17 @@ _MEASURES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Statements:
-    """The parts of one aggregate's SQL. `feed_ids`: the feeds that load its source; none for a table without one."""
+    """The parts of one aggregate's SQL. `feed_ids`: the feeds that load its source; none for a table without one.
+
+    `has_other_feeds`: the source may have rows of feeds that were taken out of the file, superseded ones among them.
+    """
 
     system: System
     aggregate: Aggregate
     source: TableShape
     target: TableShape
     feed_ids: tuple[int, ...]
+    has_other_feeds: bool = False
 
     @property
     def relation(self) -> str:
@@ -187,7 +191,7 @@ class Statements:
             return ()
         feeds = self.system.feeds_of(self.aggregate.from_)
         key = feeds[0].key if len(feeds) == 1 else ()
-        versions = ("key_hash", "content_hash") if feeds else ()
+        versions = ("key_hash", "content_hash") if self._has_versions else ()
         columns = dict.fromkeys([self.system.tables[self.aggregate.from_].time, *key, *versions, *asking])
         return tuple(self._ordered(name) for name in columns if name is not None)
 
@@ -203,12 +207,21 @@ class Statements:
         column = sql.Identifier("source", time)
         return sql.SQL("{0} >= version.event_on AND {0} < version.event_on + 1").format(column)
 
+    @property
+    def _has_versions(self) -> bool:
+        """Whether rows of the source are versions of records: a feed loads it, or did before it was taken out."""
+        return all(self.source.has(name) for name in ("key_hash", "content_hash", "load_id")) and (
+            bool(self.feed_ids) or self.has_other_feeds
+        )
+
     def _is_current(self) -> sql.Composable:
-        if not self.feed_ids:
+        if not self._has_versions:
             return sql.SQL("true")
-        feed: sql.Composable = sql.Literal(self.feed_ids[0])
-        if len(self.feed_ids) > 1:
-            feed = sql.SQL("(SELECT feed_id FROM longbox.loads WHERE loads.load_id = source.load_id)")
+        feed: sql.Composable = sql.SQL(
+            "(SELECT feed_id FROM longbox.loads WHERE loads.load_id = source.load_id)"
+        )
+        if len(self.feed_ids) == 1 and not self.has_other_feeds:
+            feed = sql.Literal(self.feed_ids[0])
         return sql.SQL(
             "NOT EXISTS (SELECT FROM longbox.record_keys AS version WHERE version.feed_id = {} "
             "AND version.key_hash = source.key_hash AND version.content_hash = source.content_hash "

@@ -53,7 +53,10 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay did: rows that loaded, that were known already, that stay (with their newest reason)."""
+    """What a replay did: rows that loaded, that were known already, that stay (with their newest reason).
+
+    `landing_days` are those of rows of the first two kinds: either may change which version of a record is current.
+    """
 
     loaded: int
     duplicate: int
@@ -127,7 +130,9 @@ def replay(loader: Loader, quarantine_ids: Sequence[int] | None = None) -> Repla
             duplicate + result[1],
             remaining + result[2],
         )
-        if result[0]:
+        if (
+            result[0] or result[1]
+        ):  # a row that is known may be an earlier version of its record, which wins again
             days.add(result[3])
     return Replay(loaded, duplicate, remaining, tuple(sorted(days)))
 

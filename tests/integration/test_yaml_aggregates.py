@@ -1,5 +1,6 @@
 """Aggregates declared in YAML equal all current rows of their table, whatever lands late or is corrected."""
 
+import dataclasses
 import datetime as dt
 import itertools
 import random
@@ -256,6 +257,19 @@ def test_rows_that_are_replayed_are_computed_when_their_day_runs_again(shop):
     assert job(shop).recompute_sample(1000) == []
 
 
+def test_a_replayed_row_that_brings_an_earlier_version_back_names_its_day(shop):
+    at = "2026-10-19T12:00:00Z"
+    land(shop, DAYS[0], ("north", "1", "chair", "10.00", "1", at))
+    land(shop, DAYS[1], ("north", "1", "chair", "12.00", "1", at))
+    land(shop, DAYS[2], ("north", "1", "chair", "ten", "1", at))
+    aggregate(shop, *DAYS)
+    shop.rows("UPDATE longbox.quarantine SET raw_text = replace(raw_text, 'ten', '10.00') RETURNING 1")
+    result = replay(shop.loader())
+    assert (result.loaded, result.duplicate, result.landing_days) == (0, 1, (dt.date(2026, 10, 22),))
+    assert aggregate(shop, DAYS[2]).rows_written == 1
+    assert [str(row[3]) for row in table(shop)] == ["10.00"]
+
+
 def test_a_file_that_was_not_taken_in_is_whichever_number_its_load_has(shop):
     land(shop, "2026-10-20", *random_sales(1))
     land(shop, "2026-10-20", *itertools.islice(random_sales(2), 7))
@@ -297,6 +311,40 @@ def test_a_changed_measure_computes_days_anew(shop):
     shop.reload(SHOP.replace("low: min(price), high: max(price)", "low: max(price), high: min(price)"))
     assert aggregate(shop, "2026-10-20").rows_written > 0
     assert job(shop).recompute_sample(1000) == []
+
+
+WEB = """  web:
+    table: sales
+    columns: {id: sale_id}
+    key: [shop, sale_id]
+    deletions: {column: state, one_of: [gone]}
+    derive: {sold_on: utc_date(sold_at)}
+    starts_on: 2026-01-01
+tables:
+"""
+
+
+@pytest.mark.parametrize("is_fed", [True, False])
+def test_superseded_rows_of_a_feed_that_is_no_longer_declared_count_for_nothing(shop, is_fed):
+    shop.reload(SHOP.replace("tables:\n", WEB, 1))
+    at = "2026-10-19T12:00:00Z"
+    land(shop, DAYS[0], ("north", "1", "chair", "10.00", "1", at))
+    web = dataclasses.replace(shop.loader(), feed=shop.system.feeds["web"])
+    for day, rows in ((DAYS[0], ("8,desk,5.00", "9,desk,7.00")), (DAYS[1], ("8,desk,6.00", "9,,"))):
+        lines = [f"north,{row},1,{at},{'gone' if row == '9,,' else ''}\n" for row in rows]
+        shop.store.put(f"landing/shop/web/{day}/sales.csv", f"{HEADER},state\n{''.join(lines)}".encode())
+        web.load_day(dt.date.fromisoformat(day))
+    aggregate(shop, *DAYS)
+    before = table(shop)
+    assert [(row[2], str(row[3])) for row in before] == [(2, "16.00")]
+    without_feed = "system: shop\n" + re.sub(
+        "    columns: {shop.*?}\n", "    adopt: true\n", SHOP[SHOP.index("tables:") :], flags=re.S
+    )
+    shop.reload(SHOP if is_fed else without_feed)
+    job(shop).forget()
+    assert aggregate(shop, *DAYS).rows_written == 0
+    assert table(shop) == before
+    assert job(shop).recompute_sample() == []
 
 
 def test_only_the_partitions_of_the_touched_groups_are_read(shop):

@@ -10,6 +10,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('longbox write ' || %(relation)s, 
 -- name: feed_ids
 SELECT feed_id FROM longbox.feeds WHERE system = %(system)s AND feed = ANY(%(names)s)
 
+-- name: has_other_feeds
+-- Whether feeds that the system no longer declares have loaded any of its tables.
+SELECT EXISTS (SELECT FROM longbox.feeds WHERE system = %(system)s AND feed <> ALL(%(declared)s))
+
 -- name: loads_of_days
 -- Loads of the landing days that hold rows. Relies on loads_by_day.
 SELECT load_id FROM longbox.loads
