@@ -113,12 +113,12 @@ class AggregateJob:
         width = len(self.aggregate.groups)
         calls = self.aggregate.calls
         columns = [column for call in calls.values() for column in call.columns]
-        order = statements.order_values
         parts = statements.parts() | {"same_group": statements.same_group(row[:width])}
         values = connection.execute(
-            QUERIES.compose("values_of_group", values=_values(columns, order), **parts), prepare=False
+            QUERIES.compose("values_of_group", values=_values(columns), order=statements.order, **parts),
+            prepare=False,
         ).fetchall()
-        fresh = measure_values(calls, values, order_width=len(order))
+        fresh = measure_values(calls, values)
         name = ", ".join(str(value) for value in row[:width])
         if not values:
             return [f"{self.asset} ({name}): in the table, but there is no such row"]
@@ -290,7 +290,7 @@ def _record(
         record_days(connection, job.asset, days, outcome, counts, problems, job.run_id)
 
 
-def _values(columns: Sequence[str], order: Sequence[sql.Composable]) -> sql.Composable:
-    """The columns and what rows are ordered by as a select list; a group whose only measure is a count has none."""
-    values = [*(sql.Identifier("source", name) for name in columns), *order]
+def _values(columns: Sequence[str]) -> sql.Composable:
+    """The columns as a select list; a group whose only measure is a count has none."""
+    values = [sql.Identifier("source", name) for name in columns]
     return sql.SQL(", ").join(values) if values else sql.SQL("1")

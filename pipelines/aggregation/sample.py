@@ -12,15 +12,12 @@ _RELATIVE = 1e-9
 _SHARES = {"p25": 0.25, "median": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 
 
-def measure_values(
-    calls: Mapping[str, Call], rows: Sequence[Sequence[Any]], *, order_width: int = 0
-) -> dict[str, Any]:
-    """The measures by name, from a group's rows: the columns of each measure, in their order, then what orders rows.
+def measure_values(calls: Mapping[str, Call], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """The measures by name, from a group's rows: the columns of each measure, in their order.
 
-    `order_width`: how many values at the end of a row say which is first.
+    `rows` stand in the order that first and last go by; what follows a row's columns is not looked at.
     """
-    ordered = sorted(rows, key=lambda row: tuple(row[len(row) - order_width :])) if order_width else rows
-    columns = iter(zip(*ordered, strict=True)) if ordered else iter(())
+    columns = iter(zip(*rows, strict=True))
     found: dict[str, Any] = {}
     for name, call in calls.items():
         if call.column is None:
@@ -46,33 +43,62 @@ def same_value(stands: Any, fresh: Any) -> bool:
 
 def _measure(function: str, values: Sequence[Any]) -> Any:
     if function == "count_distinct":
-        return len(set(values))
+        return len(set(map(_hashable, values)))
     if not values:
         return None
     if function in ("first", "last"):
         return values[0 if function == "first" else -1]
     if function in ("min", "max"):
-        return min(values) if function == "min" else max(values)
+        return (min if function == "min" else max)(values, key=_nan_last)
     if function in _SHARES:
-        return _percentile(sorted(map(float, values)), _SHARES[function])
-    exact = [Decimal(value) for value in values]
+        return _percentile(sorted(map(float, values), key=_nan_last), _SHARES[function])
+    exact = _exact(values)
     if function == "sum":
         return sum(exact)
     if function == "mean":
         return sum(exact) / len(exact)
-    return statistics.stdev(exact) if len(exact) > 1 else None
+    if len(exact) < 2:
+        return None
+    return statistics.stdev(exact) if isinstance(exact[0], Decimal) else math.nan
 
 
 def _weighted(function: str, pairs: Sequence[Sequence[Any]]) -> Any:
-    products = [Decimal(value) * Decimal(weight) for value, weight in pairs]
-    weights = sum(Decimal(weight) for _, weight in pairs)
+    if not pairs:
+        return None
+    exact = _exact([each for pair in pairs for each in pair])
+    values, weights = exact[::2], exact[1::2]
+    products = sum(value * weight for value, weight in zip(values, weights, strict=True))
     if function == "sum":
-        return sum(products) if products else None
-    return sum(products) / weights if weights else None
+        return products
+    total = sum(weights)
+    return products / total if total else None
+
+
+def _exact(values: Sequence[Any]) -> Sequence[Any]:
+    """As decimals; as floats where one is no number or infinite, of which decimals make an error."""
+    exact = [Decimal(value) for value in values]
+    return exact if all(map(Decimal.is_finite, exact)) else [float(value) for value in exact]
+
+
+def _nan_last(value: Any) -> tuple[bool, Any]:
+    """PostgreSQL's order, in which NaN comes after all numbers."""
+    return value != value, value
+
+
+def _hashable(value: Any) -> Any:
+    """The same for values that PostgreSQL takes for equal: NaN, JSON objects in any order of their keys."""
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if isinstance(value, bool):
+        return bool, value
+    return "NaN" if value != value else value
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
     place = share * (len(ordered) - 1)
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
+    low, high = math.floor(place), math.ceil(place)
+    if low == high:  # from here on an infinite neighbour would count
+        return ordered[low]
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pipelines.catalog.model import Aggregate, Call, Group, System
 from pipelines.catalog.shape import TableShape
@@ -102,12 +103,15 @@ class Statements:
             return self.bounds_left_open()
         column = sql.Identifier("source", group.column)
         type_name = self.source.column(group.column).base_type_name
-        end = _end_of(last, group.bucket)
-        upper = sql.SQL("{} <= {}") if end is None else sql.SQL("{} < {}")
-        within = sql.SQL("{} >= {} AND ").format(column, _literal(first, type_name)) + upper.format(
-            column, _literal(last if end is None else end, type_name)
-        )
         name = sql.Identifier("touched", group.name)
+        if first is None:  # rows of an adopted table may be of no time
+            is_null = sql.SQL("{} IS NULL")
+            return {"within": is_null.format(column), "groups_within": is_null.format(name)}
+        within = sql.SQL("{} >= {}").format(column, _literal(first, type_name))
+        if group.bucket is None:
+            within += sql.SQL(" AND {} <= {}").format(column, _literal(last, type_name))
+        elif (end := _end_of(last, group.bucket)) is not None:
+            within += sql.SQL(" AND {} < {}").format(column, _literal(end, type_name))
         groups_within = sql.SQL("{0} >= {1} AND {0} <= {2}").format(
             name, sql.Literal(first), sql.Literal(last)
         )
@@ -122,7 +126,10 @@ class Statements:
         """A condition on `source` that holds for the rows of one group; null is equal to null."""
         conditions: list[sql.Composable] = []
         for group, value in zip(self.aggregate.groups, values, strict=True):
-            literal = sql.Literal(value)
+            is_json = (
+                isinstance(value, (dict, list)) and self.source.column(group.column).base_type_name == "jsonb"
+            )
+            literal = sql.Literal(Jsonb(value) if is_json else value)
             conditions.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(self.group_value(group), literal))
             if group == self.time_group:
                 conditions.append(self.bounds(value, value)["within"])
@@ -195,6 +202,11 @@ class Statements:
         columns = dict.fromkeys([self.system.tables[self.aggregate.from_].time, *key, *versions, *asking])
         return tuple(self._ordered(name) for name in columns if name is not None)
 
+    @property
+    def order(self) -> sql.Composable:
+        """`order_values` of rows of `source`, for ORDER BY."""
+        return sql.SQL(", ").join(self.order_values or (sql.SQL("NULL::text"),))
+
     def _ordered(self, column: str) -> sql.Composable:
         name = sql.Identifier("source", column)
         is_text = self.source.column(column).base_type_name in _TEXTS
@@ -229,18 +241,19 @@ class Statements:
         ).format(feed)
 
 
-def _end_of(last: Any, bucket: str | None) -> Any:
-    """The first moment after the group that begins at `last`; None for a group that is one moment."""
-    if bucket is None:
-        return None
+def _end_of(last: Any, bucket: str) -> Any:
+    """The first moment after the group that begins at `last`; None where that would be beyond the year 9999."""
     minutes = bin_minutes(bucket)
-    if minutes is not None:
-        return last + dt.timedelta(minutes=minutes)
     days = {"day": 1, "week": 7}
-    if bucket in days:
-        return last + dt.timedelta(days=days[bucket])
-    months = last.year * 12 + last.month - 1 + {"month": 1, "quarter": 3, "year": 12}[bucket]
-    return dt.date(months // 12, months % 12 + 1, 1)
+    try:
+        if minutes is not None:
+            return last + dt.timedelta(minutes=minutes)
+        if bucket in days:
+            return last + dt.timedelta(days=days[bucket])
+        months = last.year * 12 + last.month - 1 + {"month": 1, "quarter": 3, "year": 12}[bucket]
+        return dt.date(months // 12, months % 12 + 1, 1)
+    except (OverflowError, ValueError):
+        return None
 
 
 def _literal(value: Any, type_name: str) -> sql.Literal:

@@ -149,5 +149,5 @@ SELECT EXISTS (SELECT FROM {source} AS source JOIN longbox.loads USING (load_id)
                WHERE version.feed_id = ANY(%(feeds)s) AND version.landing_day = ANY(%(days)s) AND {same_group})
 
 -- name: values_of_group
--- The values that the measures of one group are taken of, from its current rows.
-SELECT {values} FROM {source} AS source WHERE {same_group} AND {is_current}
+-- The values that the measures of one group are taken of, from its current rows, in the order of first and last.
+SELECT {values} FROM {source} AS source WHERE {same_group} AND {is_current} ORDER BY {order}
