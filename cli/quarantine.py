@@ -43,6 +43,8 @@ def list_entries(
             landing_day=date.date() if date else None,
             limit=limit,
         )
+        if feed is not None and not rows:
+            current.feed(feed)  # one that was taken out of the file may have entries; no other name has
         counts = []
         if not as_json and status != "all" and date is None:
             counts = [
@@ -155,3 +157,8 @@ def dismiss(
             typer.echo(f"would write off {len(still_open)} of {len(found)} entries; add --yes to do it")
             return
         typer.echo(f"{quarantine.dismiss(current.database, still_open)} entries written off")
+    for row in found:
+        if row.status != "open":
+            typer.echo(
+                f"{row.quarantine_id} is {row.status} and not open; `longbox quarantine list` shows what is"
+            )

@@ -61,3 +61,16 @@ def test_the_list_of_one_feed_counts_that_feed_alone_and_does_not_call_the_whole
     assert longbox("quarantine", "list", "--feed", "shop/counts").out == "no such entry\n"
     assert longbox("quarantine", "list", "--reason", "missing_value").out == "no such entry\n"
     assert longbox("quarantine", "list", "--status", "replayed").out == "no entry is replayed\n"
+
+
+def test_the_list_of_a_feed_that_is_not_there_names_those_that_are(longbox, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["quarantine", "list", "--feed", "shop/sale"])
+    assert exit.value.code == 2
+    assert "there is no feed 'shop/sale'; write SYSTEM/FEED, one of:" in capsys.readouterr().err
+
+
+def test_an_entry_that_is_no_longer_open_is_named_where_it_cannot_be_written_off(longbox):
+    assert longbox("quarantine", "dismiss", "1", "--yes").out == "1 entries written off\n"
+    said = longbox("quarantine", "dismiss", "1", "--yes").out
+    assert "0 entries written off" in said and "1 is dismissed and not open" in said
