@@ -2,7 +2,7 @@
 
 Pure: makes SQL, runs nothing. A new measure is an entry in `_MEASURES` (and in the catalogue's list of them); a result
 must not depend on the order of rows, so floats are summed as numeric, and first and last go by the table's `time`,
-equal times by the feed's key (in the C collation, whatever the database's), then by what is said.
+equal times by the feed's key, then by what is said; nor on the database's collation: texts go by the C collation.
 """
 
 import datetime as dt
@@ -180,6 +180,8 @@ class Statements:
             "order": sql.SQL(", ").join(order),
             "order_back": sql.SQL(", ").join(sql.SQL("{} DESC").format(each) for each in order),
         }  # fmt: skip
+        if call.function in ("min", "max") and self.source.column(call.column).base_type_name in _TEXTS:
+            parts["value"] = sql.SQL('{} COLLATE "C"').format(value)
         text = _MEASURES[call.function]  # the texts are this module's own
         if call.weight is not None:
             text = _WEIGHTED[call.function]

@@ -114,7 +114,8 @@ def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
     try:
         return dt.datetime.strptime(str(value).strip(), form)
     except ValueError as error:
-        detail = f"{shown(value)} does not match {form!r} ({error})"
+        why = "" if "does not match format" in str(error) else f" ({error})"
+        detail = f"{shown(value)} does not match {form!r}{why}"
         remedy = "write it as that says, or change the column's entry under `formats`, then `longbox quarantine replay`"
         raise BadValue(fault, detail, remedy) from None
 

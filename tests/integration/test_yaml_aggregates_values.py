@@ -97,3 +97,14 @@ def test_json_is_counted_as_postgresql_compares_it(shop):
 def test_json_makes_groups_as_postgresql_compares_it(shop):
     found = aggregated(shop, "{from: notes, by: [detail], measures: {notes: count}}", *DETAILS)
     assert sorted(row[1] for row in found) == [1, 2]
+
+
+def test_the_least_and_greatest_text_do_not_depend_on_the_collation_of_the_database(shop):
+    found = aggregated(
+        shop, "{from: notes, by: [written_at], measures: {low: min(topic), high: max(topic)}}",
+        {"topic": "a"}, {"topic": "B"},
+    )  # fmt: skip
+    assert [row[1:] for row in found] == [("B", "a")]
+    with shop.database.connection() as connection:  # there is no other collation here to show it with
+        measures = job(shop, "by_notes").statements(connection).parts()["measures"].as_string(connection)
+    assert measures.count('COLLATE "C"') == 2
