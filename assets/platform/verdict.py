@@ -50,14 +50,15 @@ def verdict_asset(
 
         days = landing_days(context)
         found = bad_days(database, assets, days)
-        if found:
-            raise BadDaysError(found)
-        today = dt.datetime.now(dt.UTC).date()
         told = {
             "put_aside": put_aside(database, assets, days),
             "schema_changes": first_of(schema_changes(database, feeds, days)),
-            "never_read": first_of(unread_for_good(store, catalog, systems, today=today)),
         }
+        if found:
+            raise BadDaysError(found, [line for lines in told.values() for line in lines])
+        # not before: a store that is away is why days failed, and must not be told in their place
+        today = dt.datetime.now(dt.UTC).date()
+        told["never_read"] = first_of(unread_for_good(store, catalog, systems, today=today))
         return dg.MaterializeResult(
             metadata={"landing_days": len(days), "assets": len(assets), "outcome": "complete"}
             | {name: "\n".join(lines) for name, lines in told.items() if lines}

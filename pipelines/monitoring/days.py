@@ -18,9 +18,9 @@ _SQL = Queries.of("pipelines.monitoring")
 
 
 class BadDaysError(LongboxError):
-    """Landing days failed, or hold a file that was quarantined whole."""
+    """Landing days failed, or hold a file that was quarantined whole. `notes`: what is to be seen beside that."""
 
-    def __init__(self, bad_days: Sequence["BadDay"]) -> None:
+    def __init__(self, bad_days: Sequence["BadDay"], notes: Sequence[str] = ()) -> None:
         self.bad_days = tuple(bad_days)
         days = sorted({day.landing_day for day in bad_days})
         lines = [
@@ -29,7 +29,8 @@ class BadDaysError(LongboxError):
         super().__init__(
             f"{len(days)} landing {'day is' if len(days) == 1 else 'days are'} not complete; the others went through. "
             "Mend what is named, then run these days again (`longbox quarantine list` shows files and rows put "
-            "aside):\n" + "\n".join(lines)
+            "aside):\n"
+            + "\n".join([*lines, *(["Beside that:"] if notes else []), *(f"  {note}" for note in notes)])
         )
 
 

@@ -131,7 +131,8 @@ def test_the_verdict_tells_of_changed_columns_of_its_days_and_of_files_that_no_r
 def test_a_file_quarantined_whole_fails_the_verdict_and_lets_everything_else_through(daily: Daily) -> None:
     daily.land("2026-10-01", "a.csv", sales("2026-09-30", 5))
     daily.land("2026-10-02", "broken.csv.gz", TRUNCATED_GZIP)
-    daily.land("2026-10-02", "good.csv", sales("2026-10-01", 6))
+    bad = b"ebay,x,A,fine,ten,USD,2026-10-01,2026-10-01\n"
+    daily.land("2026-10-02", "good.csv", sales("2026-10-01", 6) + bad)
     daily.land("2026-10-03", "a.csv", sales("2026-10-02", 7))
     result = daily.run("2026-10-01", "2026-10-03")
     assert [step for step, how in steps(result).items() if how != "success"] == ["platform__landing_verdict"]
@@ -144,6 +145,7 @@ def test_a_file_quarantined_whole_fails_the_verdict_and_lets_everything_else_thr
     assert "2026-10-02" in told
     assert "broken.csv.gz" in told
     assert "2026-10-03" not in told
+    assert f"Beside that:\n  {RAW}: 1 of 7 rows were put aside" in told
 
 
 def test_a_day_whose_loading_fails_is_held_back_and_the_others_go_on(daily: Daily) -> None:
