@@ -18,10 +18,10 @@ from pipelines.ingestion import (
     landing_days,
     load_days,
     reconcile,
-    stray_files,
     writer,
 )
 from pipelines.ingestion.quarantine import list_quarantine
+from pipelines.monitoring.landing import FeedFolder
 from resources.errors import UserError
 from resources.object_store import ObjectStore
 from tests.shop import SHOP_YAML, csv_of, open_shop
@@ -181,7 +181,7 @@ def test_a_landing_day_that_is_a_link_to_itself_costs_only_itself(shop, object_s
     shop.land("2026-10-29", "a.csv", sales(range(3)))
     landing_day(object_store_url).symlink_to(DAY)
     assert landing_days(shop.store, shop.feed) == [dt.date(2026, 10, 29)]
-    assert stray_files(shop.store, shop.feed) == []
+    assert FeedFolder.look(shop.store, shop.feed).files == ()
     assert [info.path for info in shop.store.list(shop.feed.prefix)] == [
         "landing/shop/sales/2026-10-29/a.csv"
     ]
