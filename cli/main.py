@@ -91,9 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         where = error.filename or "where its output goes"
         print(f"longbox: the disk is full ({where}); make room there, then try again", file=sys.stderr)
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # what is left would fail again at exit
+        # what is left would fail again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 

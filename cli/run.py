@@ -83,12 +83,10 @@ def _told_by_the_verdict(client: "DagsterClient", job: str, run_id: str) -> list
     if not is_daily(job):
         return []
     told = client.latest_metadata(f"platform/{verdict_of(job)}", run_id=run_id)
-    aside, *others = (
+    aside, changes, unread = (
         str(told.get(name, "")).splitlines() for name in ("put_aside", "schema_changes", "never_read")
     )
-    return [f"{line}; `longbox quarantine list` tells why" for line in aside] + [
-        line for o in others for line in o
-    ]
+    return [*(f"{line}; `longbox quarantine list` tells why" for line in aside), *changes, *unread]
 
 
 def _day(option: str, text: str | None) -> dt.date | None:

@@ -133,9 +133,8 @@ class ObjectStore:
         if self._folder is None:
             return {}
         place = self._folder
-        for part in Path(
-            prefix
-        ).parts:  # a link to a disk that is away would look like a folder without files
+        # step by step: a link to a disk that is away would look like a folder without files
+        for part in Path(prefix).parts:
             place /= part
             if not place.is_dir():
                 fault = _fault_of_folder(place)

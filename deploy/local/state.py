@@ -157,7 +157,7 @@ class HomeLock:
         """Take it or raise `AlreadyRunningError`; tries for a moment, since `status` holds it for an instant."""
         try:
             descriptor = os.open(self._home.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
+        except FileNotFoundError:  # there is no such home, which to `status` and `down` is no fault
             raise
         except OSError as error:
             raise _unwritable(self._home.path, error) from error

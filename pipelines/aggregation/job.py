@@ -228,7 +228,7 @@ def touch_groups(
 
 
 def touch_all_groups(connection: Connection, statements: Statements) -> None:
-    """List every group, for a table that no feed loads: nothing tells what changed in it."""
+    """List every group of a table that no feed is to load: nothing tells what changed in it. Else there is none yet."""
     if not statements.system.feeds_of(statements.aggregate.from_):
         connection.execute(QUERIES.compose("touch_all_groups", **statements.parts()), prepare=False)
 

@@ -19,6 +19,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pipelines.catalog import values
 from pipelines.catalog.errors import CatalogError, Problem, suggest
 
+LANDING = "landing/"
+"""Where files land in the object store, by system, feed and day."""
+
 PartitionUnit = Literal["day", "week", "month", "quarter", "year"]
 
 
@@ -122,7 +125,7 @@ class Feed(_Declared):
     @property
     def prefix(self) -> str:
         """Where its files land in the object store, with a closing slash."""
-        return f"landing/{self.key_name}/"
+        return f"{LANDING}{self.key_name}/"
 
     @property
     def landed_names(self) -> Mapping[str, Sequence[str]]:

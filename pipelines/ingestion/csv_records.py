@@ -87,7 +87,7 @@ class CsvRecords:
                 "unreadable", f"its header cannot be parsed ({error})", "write a header"
             ) from None
         self.header = [name.strip() for name in cells]
-        self._header = RepeatedHeader(cells)
+        self._repeated_header = RepeatedHeader(cells)
 
     def raw_text(self) -> str:
         return self.text_of(self._pending)
@@ -108,7 +108,7 @@ class CsvRecords:
         while self._lines.begin():
             text = self._lines.rest()
             columns = None if text is None else split_block(text, self.delimiter, len(self.header))
-            if text is None or columns is None or self._header.is_among(columns):
+            if text is None or columns is None or self._repeated_header.is_among(columns):
                 yield from self._records_of_block()
                 continue
             self.line = self._lines.number + 1
@@ -158,7 +158,7 @@ class CsvRecords:
             if problem is not None:
                 yield problem
             elif len(row) == width:
-                yield REPEATED_HEADER if self._header.is_row(row) else row
+                yield REPEATED_HEADER if self._repeated_header.is_row(row) else row
             elif row and (len(row) > 1 or row[0].strip()):
                 yield BadRecord(
                     "column_count",

@@ -16,7 +16,7 @@ from pipelines.ingestion.binding import FaultyColumn
 from pipelines.ingestion.canonical_json import read_json
 from pipelines.ingestion.chunk import Chunk
 from pipelines.ingestion.columns import Rows
-from pipelines.ingestion.csv_records import REPEATED_HEADER
+from pipelines.ingestion.csv_records import REPEATED_HEADER, RepeatedHeader
 from pipelines.ingestion.deletions import AnyRowMaker, bind_feed
 from pipelines.ingestion.errors import BadRecord, BadValue, UnreadableFileError
 from pipelines.ingestion.formats import JsonNames
@@ -130,9 +130,8 @@ def replay(loader: Loader, quarantine_ids: Sequence[int] | None = None) -> Repla
             duplicate + result[1],
             remaining + result[2],
         )
-        if (
-            result[0] or result[1]
-        ):  # a row that is known may be an earlier version of its record, which wins again
+        # a row that is known may be an earlier version of its record, which wins again
+        if result[0] or result[1]:
             days.add(result[3])
     return Replay(loaded, duplicate, remaining, tuple(sorted(days)))
 
@@ -302,10 +301,8 @@ def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":
             f"{len(record)} fields, the header has {len(header['names'])}",
             "land it again, corrected",
         )
-    first, *rest = header["names"]
-    if record[0].removeprefix("\ufeff").strip() == first and [cell.strip() for cell in record[1:]] == rest:
-        return REPEATED_HEADER
-    return record
+    is_header = RepeatedHeader(header["names"]).is_row([cell.strip() for cell in record])
+    return REPEATED_HEADER if is_header else record
 
 
 def _cut_off() -> BadRecord:

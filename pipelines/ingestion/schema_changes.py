@@ -26,9 +26,8 @@ from resources.database import Connection, Database
 from resources.sql import storable
 
 COMPARED_FILES = 20
-ALIKE = (
-    0.75  # of difflib's ratio: itme and item, sold at and sold_at, currncy and currency; not title and item
-)
+# Of difflib's ratio: itme and item, sold at and sold_at, currncy and currency are alike; title and item are not.
+ALIKE = 0.75
 SHOWN_COLUMNS = 5
 USUAL_SHARE = 0.9  # of them have a column: one odd file does not keep a renaming from being seen
 RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts

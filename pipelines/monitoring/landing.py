@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from pipelines.catalog.model import Catalog, Feed, System
+from pipelines.catalog.model import LANDING, Catalog, Feed, System
 from resources.database import Database
 from resources.object_store import ObjectInfo, ObjectStore
 from resources.sql import Queries
@@ -22,9 +22,6 @@ ROTATED_DAYS = 20
 ROTATED_OBJECTS = 5_000
 SHOWN = 5
 _SQL = Queries.of("pipelines.monitoring")
-
-
-LANDING = "landing/"
 
 
 @dataclass(frozen=True)
@@ -133,9 +130,8 @@ def look_for_files(
     every day has its turn. One day's objects are in memory at a time. Days after `today` and before the feed starts are
     left alone: nothing can run them.
     """
-    folders = store.list_folders(feed.prefix)
-    known = {name: day for name in folders if (day := _day_of(name)) is not None}
-    days = sorted(day for day in known.values() if feed.starts_on <= day <= today)
+    folder = FeedFolder.look(store, feed)
+    days = [day for day in folder.days if feed.starts_on <= day <= today]
     recent = [day for day in days if day > today - dt.timedelta(days=RECENT_DAYS)]
     older = days[: len(days) - len(recent)]
     start = next((number for number, day in enumerate(older) if day.isoformat() > position), 0)
@@ -153,7 +149,7 @@ def look_for_files(
     return Look(
         days_looked_at=(*looked_at, *recent),
         unread=tuple(unread),
-        strange_folders=tuple(name for name in folders if name not in known),
+        strange_folders=folder.strange,
         position=next_position,
         objects_looked_at=objects,
     )

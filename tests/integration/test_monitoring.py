@@ -5,7 +5,14 @@ import datetime as dt
 import pytest
 
 from pipelines.catalog.model import Catalog, Feed
-from pipelines.monitoring.days import bad_days, day_totals, days_to_work_on, days_without_result, record_day
+from pipelines.monitoring.days import (
+    bad_days,
+    day_totals,
+    days_to_work_on,
+    days_without_result,
+    put_aside,
+    record_day,
+)
 from pipelines.monitoring.landing import first_of, look_for_files, unread_for_good
 from pipelines.monitoring.statistics import refresh_statistics
 from resources.database import Database
@@ -133,6 +140,16 @@ def test_what_no_run_reads_is_told_whatever_its_place_without_a_look_at_what_is_
     for path in told:
         store.delete(path)  # a local store keeps the folders
     assert unread_for_good(store, catalog, systems, today=TODAY) == []
+
+
+def test_results_from_before_files_were_counted_as_they_lie_are_told_of_all_that_landed(
+    database: Database,
+) -> None:
+    day = dt.date(2026, 10, 5)
+    counts = {"landed_rows": 8, "quarantined_rows": 1}
+    record_day(database, "comics/pricing_data_raw", day, "complete", counts, [], None)
+    told = put_aside(database, ["comics/pricing_data_raw"], [day])
+    assert told == ["comics/pricing_data_raw: 1 of 8 rows were put aside"]
 
 
 def test_statistics_are_refreshed_when_a_tenth_of_a_table_is_new(database: Database) -> None:

@@ -126,7 +126,8 @@ SELECT {columns} FROM {aggregate} ORDER BY hashtextextended(ROW({groups})::text,
 
 -- name: days_to_run
 -- Landing days of which the source has more than the aggregate was computed from: what was loaded, or came out of the
--- quarantine, after the day's last run. Reads every load of the feeds; asked only where something differs.
+-- quarantine, after the day's last run. By time, as what was taken in is forgotten where something differs. Reads every
+-- load of the feeds; asked only where something differs.
 SELECT landing_day
 FROM (SELECT landing_day, loaded_at AS changed_at FROM longbox.loads
       WHERE feed_id = ANY(%(feeds)s) AND status = 'loaded'

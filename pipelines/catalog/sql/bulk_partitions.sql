@@ -2,7 +2,8 @@
 
 -- name: bulk_table
 -- Key column and type, identity column and its sequence, constraints, indexes and extended statistics as definitions,
--- columns that can be written; no row where filling a partition before attaching it would not be the same as filling it afterwards.
+-- columns that can be written; no row where filling a partition before attaching it would not be the same as filling
+-- it afterwards.
 SELECT key.attname, format_type(key.atttypid, NULL), own.attname, own.sequence,
        coalesce((SELECT array_agg(pg_get_constraintdef(k.oid) ORDER BY k.conname)
                  FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype IN ('p', 'u')), '{}'),

@@ -17,8 +17,10 @@ GROUP BY entry.key
 -- contents that were replaced since. By asset, of the days that have some. Primary key (asset, landing_day).
 SELECT asset, sum(day.aside)::bigint, sum(day.in_files)::bigint, sum(day.quarantined - day.aside)::bigint
 FROM longbox.day_results,
-     LATERAL (SELECT (counts ->> 'quarantined_rows')::bigint AS quarantined, (counts ->> 'rows_put_aside')::bigint AS aside,
-                     (counts ->> 'rows_in_files')::bigint AS in_files) AS day
+     LATERAL (SELECT (counts ->> 'quarantined_rows')::bigint AS quarantined,
+                     -- results from before files were counted as they lie have only what ever landed
+                     coalesce(counts ->> 'rows_put_aside', counts ->> 'quarantined_rows')::bigint AS aside,
+                     coalesce(counts ->> 'rows_in_files', counts ->> 'landed_rows')::bigint AS in_files) AS day
 WHERE asset = ANY(%(assets)s) AND landing_day = ANY(%(days)s) AND day.quarantined > 0
 GROUP BY asset
 ORDER BY asset
