@@ -32,9 +32,9 @@ class CountingStore:
             self.objects += 1
             yield info
 
-    def list_folders(self, prefix: str) -> builtins.list[str]:
+    def list_level(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
         self.lists += 1
-        return self.store.list_folders(prefix)
+        return self.store.list_level(prefix)
 
 
 @pytest.fixture
