@@ -48,6 +48,7 @@ def status(
     """Show what can be restored up to when, what is missing, and what slot and spool hold (exit code 1: a problem)."""
     from pipelines.backup.readiness import RPO
     from pipelines.backup.setup import opener, require_own_wal
+    from pipelines.backup.spool import store_fault
     from pipelines.backup.watch import is_received, look
     from resources.settings import Settings
 
@@ -74,6 +75,8 @@ def status(
     typer.echo(f"slot: {slot}; the server keeps {found.slot.retained_bytes:,} bytes for it")
     if found.spool_bytes is not None:
         typer.echo(f"spool: {found.spool_bytes:,} bytes")
+    if fault := store_fault(settings.wal_spool):
+        typer.echo(f"the store takes no WAL: {fault}")
     is_behind = False
     for copy in found.copies:
         behind = copy.age_seconds(found.at)
@@ -81,5 +84,5 @@ def status(
         typer.echo(f"copy {copy.store}: {copy.fault if behind is None else f'leads to {behind:.0f} s ago'}")
     for gap in found.gaps:
         typer.echo(f"gap: {gap}{'' if gap in found.open_gaps else ' (a later backup bridges it)'}")
-    if found.open_gaps or is_behind or not is_alive or age is None or age > RPO.total_seconds():
+    if found.open_gaps or is_behind or fault or not is_alive or age is None or age > RPO.total_seconds():
         raise typer.Exit(1)

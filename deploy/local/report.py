@@ -13,6 +13,7 @@ import psycopg
 
 from deploy.local import dagster, external, leftovers, wal
 from deploy.local.state import STOPPED, Home, Part, State, is_locked
+from pipelines.backup.spool import store_fault
 from resources.errors import LongboxError
 from resources.setting_values import postgres_url
 from resources.settings import Settings, StackNotRunningError
@@ -147,8 +148,10 @@ def _probe(part: Part, state: State, settings: Settings) -> Callable[[], str]:
 
 
 def _receiver_health(part: Part, settings: Settings) -> str:
-    is_received = wal.is_received(settings.backup_postgres_url)
-    return HEALTHY if is_received else f"receives no WAL, see {part.log}"
+    if not wal.is_received(settings.backup_postgres_url):
+        return f"receives no WAL, see {part.log}"
+    fault = store_fault(settings.wal_spool)
+    return f"the store takes no WAL: {fault}" if fault else HEALTHY
 
 
 def _plain(urls: Mapping[str, str], settings: Settings) -> str:

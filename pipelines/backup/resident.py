@@ -139,7 +139,9 @@ class Resident:
             self._fatal = error
 
     def _ship(self, stop: threading.Event) -> None:
-        failing = _Failing("the store takes no WAL", self._say, self._notifier)
+        note = functools.partial(spool.note_store_fault, self._settings.wal_spool)
+        note("")  # what a receiver before this one met
+        failing = _Failing("the store takes no WAL", self._say, self._notifier, note)
         due_at, not_before, has_begun = 0.0, 0.0, False
         while not stop.wait(self._pace.tick):
             if time.monotonic() < not_before:
@@ -349,8 +351,11 @@ class Resident:
 class _Failing:
     """A fault of one thread: how long to wait, said once, alerted, and said again when it is over."""
 
-    def __init__(self, title: str, say: Say, notifier: Notifier) -> None:
-        self._title, self._say, self._notifier = title, say, notifier
+    def __init__(
+        self, title: str, say: Say, notifier: Notifier, note: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """`note` gets the fault each time it is met, and an empty text when it is over."""
+        self._title, self._say, self._notifier, self._note = title, say, notifier, note
         self._failures, self._told = 0, ""
 
     def wait_seconds(self, longest: float) -> float:
@@ -364,6 +369,7 @@ class _Failing:
         if first != self._told:
             self._say(f"{self._title}: {text}; trying again")
         self._told = first
+        self._note(text)
         if self._failures >= 3 or is_urgent:
             self._notifier.send(Alert(f"wal:{self._title}", self._title, text))
 
@@ -371,6 +377,7 @@ class _Failing:
         """The work went on."""
         if self._told:
             self._say(f"{self._title}: that is over")
+            self._note("")
         self._failures, self._told = 0, ""
 
 

@@ -1,6 +1,7 @@
 """The spool: WAL on the receiver's own disk, synced there before the server is told, until it is proved in the store.
 
     <spool>/receiver                     who this receiver is, for good; locked while it lives
+    <spool>/store-fault                  why the store takes no WAL, while it takes none
     <spool>/<system identifier>/<run>/   one folder for each start of pg_receivewal; only that process writes there
     <spool>/<system identifier>/outbox/          sealed objects for copies while the first store is away; see `outbox`
     <spool>/<system identifier>/backup-due.json   a gap that only a backup bridges; see `bridge`
@@ -23,6 +24,7 @@ from pipelines.backup.errors import ReceiverRunningError
 _SEGMENT = re.compile(r"([0-9A-F]{8})[0-9A-F]{16}")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 _PARTIAL = ".partial"
+_STORE_FAULT = "store-fault"
 OUTBOX = "outbox"  # sealed objects for copies while the first store is away; see `outbox`
 
 
@@ -103,6 +105,22 @@ def systems(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name.isdecimal())
+
+
+def note_store_fault(folder: Path, fault: str) -> None:
+    """Keep why the store takes no WAL, for whoever asks; an empty text when it takes it again."""
+    with contextlib.suppress(OSError):  # a full disk must not stop what would empty it
+        if fault:
+            (folder / _STORE_FAULT).write_text(fault)
+        else:
+            (folder / _STORE_FAULT).unlink(missing_ok=True)
+
+
+def store_fault(folder: Path) -> str:
+    """Why the store takes no WAL from the receiver that works in this spool; empty if it does."""
+    with contextlib.suppress(OSError):
+        return " ".join((folder / _STORE_FAULT).read_text(errors="replace").split())
+    return ""
 
 
 @contextlib.contextmanager

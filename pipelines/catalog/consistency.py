@@ -167,6 +167,11 @@ def check_feed(document: Document, path: YamlPath, feed: Feed, types: Types | No
         kind = check_column(document, (*path, "revision"), feed.revision, types, feed.table)
         if kind is not None:
             check_revision(document, (*path, "revision"), feed.revision, kind)
+    if feed.thousands == feed.decimal:
+        message = f"{feed.thousands!r} parts off the decimals too"
+        document.report(
+            (*path, "thousands"), message, 'choose another, or give the feed another `decimal:`, as in ","'
+        )
     _check_may_be_missing(document, (*path, "may_be_missing"), feed, types)
     _check_deletions(document, (*path, "deletions"), feed)
     _check_derived(document, path, feed, types)

@@ -107,11 +107,19 @@ class Feed(_Declared):
     """Table columns computed from others, such as `sale_date: utc_date(sold_at)`."""
     formats: dict[values.ColumnName, values.TimeFormat] = {}
     """Format of date and time columns that are not ISO 8601: of strptime, such as `%m/%d/%Y` or `%I:%M %p`, or
-    `epoch_seconds` or `epoch_milliseconds` for numbers since 1970."""
+    `epoch_seconds`, `epoch_milliseconds`, `epoch_microseconds` or `epoch_nanoseconds` for numbers since 1970."""
+    null_values: values.NullValues = ()
+    """Texts that mean that there is no value, as an empty field does, such as NA, "-" or '\\N'."""
+    decimal: values.Decimals = "."
+    """What stands before the decimals of numbers that are written as texts."""
+    thousands: values.Thousands | None = None
+    """What may stand between each three digits of numbers that are written as texts, as in 1.234,50."""
     encoding: values.Encoding = "utf-8"
     """Character encoding of text files."""
     delimiter: values.Delimiter | None = None
     """Field separator of CSV files; found out by itself when left out."""
+    header: values.LandedNames = ()
+    """Names of the columns, in their order, of CSV files that have no header line."""
     table_columns: dict[str, str] | None = (
         None  # filled in: the types its table declares, as they are part of
     )
@@ -126,6 +134,11 @@ class Feed(_Declared):
     def prefix(self) -> str:
         """Where its files land in the object store, with a closing slash."""
         return f"{LANDING}{self.key_name}/"
+
+    @property
+    def as_canonical(self) -> "Feed":
+        """The feed, if it wrote its values as the table has them."""
+        return self.model_copy(update={"formats": {}, "null_values": (), "decimal": ".", "thousands": None})
 
     @property
     def landed_names(self) -> Mapping[str, Sequence[str]]:

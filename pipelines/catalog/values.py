@@ -28,7 +28,11 @@ MEASURES = (
 )  # fmt: skip
 WEIGHTED = ("sum", "mean")
 
-EPOCHS = ("epoch_seconds", "epoch_milliseconds")
+EPOCHS = {
+    "epoch_seconds": 1, "epoch_milliseconds": 10**3, "epoch_microseconds": 10**6, "epoch_nanoseconds": 10**9,
+}  # fmt: skip
+"""Formats of times as a number since 1970: how many of their unit are a second."""
+THOUSANDS = (".", ",", "'", "’", " ", "_")
 
 _SAMPLE = "a,b\n"
 _FIRST_DAY = datetime.date(1970, 1, 1)
@@ -114,6 +118,13 @@ def _words(value: object) -> tuple[str, ...]:
                 f"{item!r} is no word (YAML makes booleans of no, yes, on, off); put each of the values in quotes"
             )
     return _without_repeats(tuple(str(item) for item in value))
+
+
+def _null_values(value: object) -> tuple[str, ...]:
+    words = _words(value)
+    if "\x85" in words:
+        raise ValueError("YAML reads \"\\N\" as another character; put it in single quotes: '\\N'")
+    return words
 
 
 def _regex(text: str) -> str:
@@ -272,6 +283,20 @@ def _encoding(text: str) -> str:
     return found.name
 
 
+def _decimal(text: str) -> str:
+    if text not in (".", ","):
+        raise ValueError(f'{text!r} is no decimal separator; it is "." or ","')
+    return text
+
+
+def _thousands(text: str) -> str:
+    if text not in THOUSANDS:
+        raise ValueError(
+            f"{text!r} is no separator of thousands; it is one of {' '.join(map(repr, THOUSANDS))}"
+        )
+    return text
+
+
 def _delimiter(text: str) -> str:
     if len(text) != 1 or text in '"\r\n\\\0' or text.isalnum():
         raise ValueError(f'{text!r} is no delimiter; it is one character, such as "," ";" "|" or "\\t"')
@@ -317,6 +342,7 @@ TableName = Annotated[str, AfterValidator(_table_name), _pattern(_TABLE_NAME)]
 ColumnName = Annotated[str, AfterValidator(_column_name)]
 NewColumnName = Annotated[str, AfterValidator(_new_column_name), _pattern(_NAME)]
 LandedName = Annotated[str, AfterValidator(_landed_name)]
+LandedNames = Annotated[tuple[LandedName, ...], AfterValidator(_without_repeats)]
 ColumnNames = Annotated[tuple[ColumnName, ...], AfterValidator(_without_repeats)]
 Bound = Annotated[
     Decimal | datetime.date,
@@ -327,6 +353,12 @@ Bound = Annotated[
 Words = Annotated[
     tuple[str, ...],
     PlainValidator(_words),
+    PlainSerializer(list, return_type=list),
+    WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}),
+]
+NullValues = Annotated[
+    tuple[str, ...],
+    PlainValidator(_null_values),
     PlainSerializer(list, return_type=list),
     WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}),
 ]
@@ -344,6 +376,8 @@ Encoding = Annotated[str, AfterValidator(_encoding)]
 Delimiter = Annotated[
     str, AfterValidator(_delimiter), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 1})
 ]
+Decimals = Annotated[str, AfterValidator(_decimal), WithJsonSchema({"enum": [".", ","]})]
+Thousands = Annotated[str, AfterValidator(_thousands), WithJsonSchema({"enum": [*THOUSANDS]})]
 CalendarPeriod = Annotated[
     Period,
     PlainValidator(Period.parse),

@@ -36,6 +36,7 @@ from pipelines.ingestion.columns import (
 from pipelines.ingestion.csv_records import Record
 from pipelines.ingestion.errors import BadValue, UnreadableFileError, shown
 from pipelines.ingestion.names import same_name
+from pipelines.ingestion.numbers import Notation
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import Converter, Value, converter
 from resources.errors import LongboxError
@@ -78,6 +79,7 @@ class _Field:
     convert: Converter
     bulk: Bulk | None
     rule: Rule | None
+    nulls: frozenset[str] = frozenset()
 
     def texts(self, values: Values, faults: Faults) -> Column:
         """Canonical texts of a column's values. A value that cannot be loaded gets an entry in `faults`."""
@@ -85,6 +87,9 @@ class _Field:
             if not _are_texts(values):
                 return texts([self._text(value, position, faults) for position, value in enumerate(values)])
             values = texts([value or "" for value in values])
+        if self.nulls:
+            is_null = pc.is_in(pc.utf8_trim_whitespace(values), value_set=texts(sorted(self.nulls)))
+            values = pc.if_else(is_null, pyarrow.scalar("", TEXT), values)
         found = self._canonical(values)
         odd = pc.is_null(found)
         places = pc.indices_nonzero(odd)
@@ -112,7 +117,8 @@ class _Field:
 
     def _text(self, value: Value, position: int, faults: Faults) -> str | None:
         try:
-            if value is not None and value != "":
+            is_null = value is None or value == "" or (isinstance(value, str) and value.strip() in self.nulls)
+            if not is_null:
                 return self.convert(value)
             if self.required:
                 raise BadValue(
@@ -267,7 +273,8 @@ def bind(
         raise UnreadableFileError(
             "missing_column",
             f"no column {wanted}; the file has {', '.join(header) or 'none'}",
-            "add it to the file, or map its name under `columns` in the feed",
+            "add it to the file, or map its name under `columns` in the feed; of CSV without a header line, name the "
+            "columns under `header`",
         )
     if not position:
         raise UnreadableFileError(
@@ -297,7 +304,7 @@ def needed_columns(feed: Feed, table: Table, shape: TableShape) -> set[str]:
 
 def _field_of(feed: Feed, column: ColumnShape, index: int, required: bool) -> _Field:
     name, type_name = column.name, column.base_type_name
-    form = ColumnFormat(feed.formats.get(name), feed.time_zone)
+    form = ColumnFormat(feed.formats.get(name), feed.time_zone, Notation(feed.decimal, feed.thousands))
     convert = converter(type_name, form, column.enum_labels or None)
     if convert is None:
         raise FeedDefinitionError(
@@ -313,6 +320,7 @@ def _field_of(feed: Feed, column: ColumnShape, index: int, required: bool) -> _F
         convert if rule is None else _with_rule(convert, rule, name),
         bulk,
         rule,
+        frozenset(text.strip() for text in feed.null_values),
     )
 
 

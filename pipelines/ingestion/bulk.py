@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.catalog.model import Rule
 from pipelines.ingestion.columns import TEXT, Column, text_of, texts, where
+from pipelines.ingestion.numbers import POINT
 from pipelines.ingestion.times import ColumnFormat
 
 Bulk = Callable[[Column], Column]
@@ -38,7 +39,7 @@ def bulk_converter(type_name: str, column: ColumnFormat) -> Bulk | None:
     """The bulk form of the converter of `type_name`, None where there is none (each different value goes by itself)."""
     if type_name == "text":
         return _plain
-    if match := _NUMERIC.fullmatch(type_name):
+    if (match := _NUMERIC.fullmatch(type_name)) and column.notation == POINT:
         return _numbers(int(match[1]), int(match[2]))
     if type_name == "timestamp with time zone" and column.format is None:
         return _moments

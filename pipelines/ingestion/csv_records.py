@@ -56,38 +56,44 @@ class Block:
 
 
 class CsvRecords:
-    """Records of a CSV text. Quoted fields may hold delimiters and newlines; an unclosed quote costs one line only."""
+    """Records of a CSV text. Quoted fields may hold delimiters and newlines; an unclosed quote costs one line only.
 
-    def __init__(self, lines: Lines, delimiter: str | None, wanted: Sequence[str]) -> None:
+    `names` are those of the columns of a text without a header line; one whose first line is names for the most
+    part has one after all.
+    """
+
+    def __init__(
+        self, lines: Lines, delimiter: str | None, wanted: Sequence[str], names: Sequence[str] = ()
+    ) -> None:
         self._lines = lines
         self._source = iter(lines)
         self._pending: list[str] = []
         self.line = 0
-        first = next((line for line in self._source if line.strip()), "")
-        self.delimiter = delimiter or _delimiter_of(first, wanted)
-        self.line = lines.number
-        if lines.faults:
-            detail = "; ".join(fault.detail for fault in lines.faults.values())
-            raise UnreadableFileError(
-                "unreadable",
-                f"its header line is not valid text ({detail})",
-                "land a text file with a header, in UTF-8, or declare its `encoding` in the feed, such as latin-1 "
-                "(utf-16-le where NUL bytes stand between the letters)",
-            )
-        try:
-            cells = next(csv.reader([first], delimiter=self.delimiter), [])
-        except csv.Error as error:
-            if "\r" in first.rstrip("\r\n"):
+        if names:
+            first = lines.peek()
+            self.delimiter = delimiter or _delimiter_of_fields(first, len(names))
+            cells = _cells(first, self.delimiter, is_header=False)
+            known = {name.casefold() for name in (*names, *wanted)}
+            if 2 * len({cell.strip().casefold() for cell in cells} & known) <= len(names):
+                self.header = list(names)
+                self._repeated_header = RepeatedHeader(names)
+                return
+            next(line for line in self._source if line.strip())
+        else:
+            first = next((line for line in self._source if line.strip()), "")
+            self.delimiter = delimiter or _delimiter_of(first, wanted)
+            if lines.faults:
+                detail = "; ".join(fault.detail for fault in lines.faults.values())
                 raise UnreadableFileError(
                     "unreadable",
-                    "its lines end in a lone carriage return",
-                    "end them in a line feed, as `tr '\\r' '\\n'` does",
-                ) from None
-            raise UnreadableFileError(
-                "unreadable", f"its header cannot be parsed ({error})", "write a header"
-            ) from None
+                    f"its header line is not valid text ({detail})",
+                    "land a text file with a header, in UTF-8, or declare its `encoding` in the feed, such as latin-1 "
+                    "(utf-16-le where NUL bytes stand between the letters)",
+                )
+            cells = _cells(first, self.delimiter, is_header=True)
         self.header = [name.strip() for name in cells]
         self._repeated_header = RepeatedHeader(cells)
+        self.line = lines.number
 
     def raw_text(self) -> str:
         return self.text_of(self._pending)
@@ -255,6 +261,36 @@ def split_block(text: str, delimiter: str, width: int) -> list[Column] | None:
     except pyarrow.ArrowInvalid:
         return None
     return [flat(column) for column in table.columns] if table.num_rows == lines else None
+
+
+def _cells(line: str, delimiter: str, *, is_header: bool) -> list[str]:
+    """The fields of a file's first line. One that cannot be parsed costs the file only if it is its header."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        if "\r" in line.rstrip("\r\n"):
+            raise UnreadableFileError(
+                "unreadable",
+                "its lines end in a lone carriage return",
+                "end them in a line feed, as `tr '\\r' '\\n'` does",
+            ) from None
+        if not is_header:
+            return []
+        raise UnreadableFileError(
+            "unreadable", f"its header cannot be parsed ({error})", "write a header"
+        ) from None
+
+
+def _delimiter_of_fields(line: str, width: int) -> str:
+    """The delimiter that takes a line apart into `width` fields, or nearly so many."""
+
+    def score(delimiter: str) -> int:
+        try:
+            return -abs(width - len(next(csv.reader([line], delimiter=delimiter), [])))
+        except csv.Error:
+            return -width
+
+    return max(CANDIDATE_DELIMITERS, key=score)
 
 
 def _delimiter_of(header: str, wanted: Sequence[str]) -> str:

@@ -50,11 +50,13 @@ def open_records(
     delimiter: str | None,
     wanted: Sequence[str],
     others: OtherNames = NO_OTHER_NAMES,
+    names: Sequence[str] = (),
 ) -> Records:
     """The reader that fits the content (`head` are its first bytes) and, failing that, the file's name.
 
     `wanted` are the column names that the feed knows; JSON Lines has no header of its own, and a CSV's delimiter
-    is the one under which most of them are found. `others` are those that mean the same as another of them.
+    is the one under which most of them are found. `others` are those that mean the same as another of them. `names` are
+    those of the columns of CSV without a header line.
     Raises `UnreadableFileError`.
     """
     if head.startswith(b"PAR1"):
@@ -74,7 +76,7 @@ def open_records(
         ".json",
     }:
         return JsonRecords(lines, wanted, others)
-    return CsvRecords(lines, delimiter, wanted)
+    return CsvRecords(lines, delimiter, wanted, names)
 
 
 def _marked_encoding(head: bytes) -> str | None:

@@ -39,6 +39,16 @@ class Lines:
             self._is_suspect = len(block) > MAX_LINE_BYTES or "\0" in block or _surrogates(block)
         return True
 
+    def peek(self) -> str:
+        """The next line that is not blank, without taking it; empty where there is none. Blank blocks are taken."""
+        while self.begin():
+            lines = self._block[self._at :].split("\n")
+            for line in lines:
+                if line.strip():
+                    return line
+            self.take(len(lines) - 1 + bool(lines[-1]))
+        return ""
+
     @property
     def is_at_end(self) -> bool:
         """Whether every line of the block is taken."""

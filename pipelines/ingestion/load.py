@@ -207,7 +207,7 @@ class Loader:
         hashed = _Hashed(info.path, decompressed(self.store.read(info.path)))
         records = open_records(
             iter(hashed), content.head, name, encoding=self.feed.encoding, delimiter=self.feed.delimiter,
-            wanted=known_names(self.feed, target.shape), others=other_names(self.feed),
+            wanted=known_names(self.feed, target.shape), others=other_names(self.feed), names=self.feed.header,
         )  # fmt: skip
         return self._load_records(connection, target, records, hashed, content, account, progress)
 

@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +25,64 @@ _INTEGER = re.compile(r"([+-]?)0*([0-9]+)(?:\.0*)?")
 _INTEGER_DIGITS = 25  # more than any integer type has; a number of more is not even made
 _MAX_EXPONENT = 130  # of a numeric without bounds: written out, a number beyond is nothing but zeros
 _LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
+_ALIKE = {" ": " \u00a0\u202f", "'": "'’", "’": "'’"}  # characters that are used for one another
+_NO_VALUE = {
+    "na",
+    "n/a",
+    "n.a.",
+    "null",
+    "none",
+    "nil",
+    "-",
+    "--",
+    "\\n",
+    "#n/a",
+    "nan",
+    "?",
+}  # as others write it
 _INTEGERS = {16: "smallint", 32: "integer", 64: "bigint"}
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How a feed writes numbers as texts: what parts off the decimals and what, if anything, the thousands."""
+
+    decimal: str = "."
+    thousands: str | None = None
+
+    def read_by(self, convert: Callable[[Any], str]) -> Callable[[Any], str]:
+        """`convert`, which takes digits and a point, for texts in this notation; all other values stay as they are."""
+        if self == POINT:
+            return convert
+        parted = re.escape(self.decimal)
+        between = (
+            "" if self.thousands is None else f"[{_ALIKE.get(self.thousands, re.escape(self.thousands))}]"
+        )
+        grouped = rf"[0-9]{{1,3}}(?:{between}[0-9]{{3}})+|" if between else ""
+        number = re.compile(
+            rf"([+-]?)((?:{grouped}[0-9]+)?)(?:{parted}([0-9]*))?((?:[eE][+-]?[0-9]{{1,5}})?)"
+        )
+        separators = re.compile(between or "(?!)")
+        example = f"1{self.thousands or ''}234{self.decimal}50"
+
+        def convert_text(value: Any) -> str:
+            if not isinstance(value, str):
+                return convert(value)
+            match = number.fullmatch(value.strip())
+            if match is None or not (match[2] or match[3]):
+                raise BadValue(
+                    "not_a_number",
+                    f"{shown(value)} is not a number as the feed writes them",
+                    f"write digits as in {example}, or change `decimal` or `thousands` of the feed",
+                )
+            sign, whole, decimals, exponent = match.groups()
+            plain = sign + (separators.sub("", whole) or "0")
+            return convert(plain + (f".{decimals}" if decimals else "") + exponent)
+
+        return convert_text
+
+
+POINT = Notation()
 
 
 class ExactDecimal(Decimal):
@@ -97,7 +155,7 @@ def decimal_of(value: Any) -> Decimal:
         raise BadValue(
             "not_a_number",
             f"{shown(value)} is not a plain number",
-            "write digits and a point only, as in 1234.50",
+            _remedy("write digits and a point only, as in 1234.50", value),
         )
     if not number.is_finite():
         raise BadValue(
@@ -106,6 +164,15 @@ def decimal_of(value: Any) -> Decimal:
             "leave the field empty if unknown",
         )
     return number
+
+
+def _remedy(usual: str, value: Any) -> str:
+    """What to do about a text that is no number: write it so, or tell the feed how it writes them."""
+    if isinstance(value, str) and value.strip().casefold() in _NO_VALUE:
+        return f"leave the field empty, or list {shown(value.strip())} under `null_values` of the feed"
+    if isinstance(value, str) and "," in value:
+        return f"{usual}, or declare `decimal` and `thousands` of the feed"
+    return usual
 
 
 def _unbounded_numeric(value: Any) -> str:
@@ -137,7 +204,7 @@ def integer(bits: int, value: Any) -> str:
         raise BadValue(
             "not_a_number",
             f"{shown(value)} is not a whole number",
-            "write digits only, as in 42",
+            _remedy("write digits only, as in 42", value),
         )
     limit = 1 << (bits - 1)
     if not -limit <= number < limit:

@@ -251,7 +251,7 @@ def _by_header(
 ) -> "Iterator[tuple[Sequence[str], list[tuple[int, int, int, Any]], Feed]]":
     """The rows as records, grouped by the names their text follows: the file's header, or those the feed knows.
 
-    With each group the feed to read it by: texts that were made for the table are no longer in the feed's formats.
+    With each group the feed to read it by: texts that were made for the table are no longer as the feed writes them.
     """
     as_landed: list[tuple[int, int, int, Any]] = []
     refused: list[tuple[int, int, int, Any]] = []
@@ -274,7 +274,7 @@ def _by_header(
     if as_landed:
         yield names, as_landed, feed
     if refused:
-        yield wanted, refused, feed.model_copy(update={"formats": {}})
+        yield wanted, refused, feed.as_canonical
 
 
 def _csv_record(text: str, header: dict[str, Any]) -> "list[str] | BadRecord":

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.catalog.values import EPOCHS
 from pipelines.ingestion.errors import BadValue, shown
-from pipelines.ingestion.numbers import decimal_of
+from pipelines.ingestion.numbers import POINT, Notation, decimal_of
 
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]00:00(?::00(?:\.0*)?)?)?")
 _OF_DAY = re.compile(r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?")
@@ -18,10 +19,11 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].+)?")
 
 @dataclass(frozen=True)
 class ColumnFormat:
-    """How a feed writes a column: its strptime format (or one of `EPOCHS`) and its time zone."""
+    """How a feed writes a column: its strptime format (or one of `EPOCHS`), its time zone, its numbers."""
 
     format: str | None = None
     time_zone: str = "UTC"
+    notation: Notation = POINT
 
 
 def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
@@ -30,8 +32,8 @@ def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
         return _time_of_day if column.format is None else functools.partial(_time_in_format, column.format)
     zone = dt.UTC if column.time_zone == "UTC" else zoneinfo.ZoneInfo(column.time_zone)
     parse: Callable[[Any], dt.datetime]
-    if column.format in ("epoch_seconds", "epoch_milliseconds"):
-        parse = functools.partial(_from_epoch, 1000 if column.format == "epoch_milliseconds" else 1)
+    if column.format in EPOCHS:
+        parse = functools.partial(_from_epoch, EPOCHS[column.format])
     elif column.format is not None:
         parse = functools.partial(
             _from_format,

@@ -31,6 +31,7 @@ _TRUE, _FALSE = (
     {"false", "f", "no", "n", "0", "off"},
 )
 _TEXTS = ("text", "character varying", "character", "citext")
+_BINARY: dict[str, Converter] = {"double precision": double, "real": single}
 _INTEGER_BITS = {"smallint": 16, "integer": 32, "bigint": 64}
 _UNESCAPED, _ESCAPED = re.compile(r"[\\\t\n\r]"), re.compile(r"\\(.)")
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
@@ -56,9 +57,11 @@ def converter(
         item = converter(type_name.removesuffix("[]"), column)
         return None if item is None else functools.partial(_array, base, item)
     if base == "numeric":
-        return numeric_converter(int(first) if first else None, int(second or 0))
+        return column.notation.read_by(numeric_converter(int(first) if first else None, int(second or 0)))
     if base in _INTEGER_BITS:
-        return functools.partial(integer, _INTEGER_BITS[base])
+        return column.notation.read_by(functools.partial(integer, _INTEGER_BITS[base]))
+    if base in _BINARY:
+        return column.notation.read_by(_BINARY[base])
     if base in ("character varying", "character"):
         return functools.partial(_bounded_text, int(first or 1) if first or base == "character" else None)
     if base in ("date", "time without time zone", "timestamp with time zone", "timestamp without time zone"):
@@ -217,8 +220,6 @@ _CONVERTERS: dict[str, Converter] = {
     "uuid": _uuid,
     "jsonb": _jsonb,
     "json": _jsonb,
-    "double precision": double,
-    "real": single,
     "inet": _inet,
     "bytea": _bytea,
 }

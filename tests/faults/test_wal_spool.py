@@ -92,12 +92,16 @@ def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")
             assert wait_until(lambda: run.has_said("no space left") or None, seconds=20)
+            assert wait_until(
+                lambda: "no space left" in stage.store_fault(settings.wal_spool) or None, seconds=20
+            )
             assert wait_until(lambda: len(list(settings.wal_spool.rglob("0*"))) > 4 or None, seconds=20)
             assert wait_until(
                 lambda: [a for a in run.alerts if "takes no WAL" in a.title] or None, seconds=20
             )
         wait_covered(backups)
         assert wait_until(lambda: run.has_said("that is over") or None, seconds=20)
+        assert wait_until(lambda: not stage.store_fault(settings.wal_spool) or None, seconds=20)
     assert run.errors == []
     whole(backups, settings)
     completes(backups, settings)

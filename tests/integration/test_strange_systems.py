@@ -148,6 +148,57 @@ def test_refused_rows_with_lists_and_formats_are_replayed_as_they_were(shop):
     sound(shop)
 
 
+def test_a_feed_without_a_header_and_with_its_own_numbers_and_nulls_loses_nothing(
+    database_url: str, object_store_url: str, tmp_path: Path
+) -> None:
+    written = (
+        "    header: [shop, id, unread, item, price, sold_at]\n    null_values: [NA, '\\N']\n    decimal: ','\n"
+        "    thousands: .\n    formats: {sold_at: epoch_microseconds}\n    starts_on"
+    )
+    shop = open_shop(database_url, object_store_url, tmp_path, SHOP_YAML.replace("    starts_on", written))
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales ADD CONSTRAINT none CHECK (item <> 'lamp')")
+    at = 1793188800000000
+    rows = [
+        f"n;1;x;chair;1.234,50;{at}",
+        f"n;2;;NA;0,5;{at}",  # no item
+        f"n;3;;lamp;7.000;{at}",  # the table refuses it
+        f"n;4;;desk;12.50;{at}",  # not the feed's notation
+        f"n;5;;desk;NA;{at}",  # a price is required
+        "shop;id;unread;item;price;sold_at",  # as where files with a header were joined
+        f"n;6;;\\N;9;{at}",
+    ]
+    shop.land(DAY, "a.csv", "\n".join(rows))
+    load = shop.load(DAY)
+    assert account(load) == (7, 3, 0, 4)
+    open_entries = [(entry.line, entry.column, entry.reason) for entry in list_quarantine(shop.database)]
+    assert sorted(open_entries) == [
+        (3, "item", "refused_by_table"),
+        (4, "price", "not_a_number"),
+        (5, "price", "missing_value"),
+        (6, None, "repeated_header"),
+    ]
+    with shop.owner.connection() as connection:
+        connection.execute("ALTER TABLE shop.sales DROP CONSTRAINT none")
+    result = replay(shop.loader())
+    assert (result.loaded, result.remaining) == (1, 3)
+    assert shop.rows("SELECT sale_id, item, price, sold_at::text FROM shop.sales ORDER BY sale_id") == [
+        ("1", "chair", Decimal("1234.50"), "2026-10-28 12:00:00+00"),
+        ("2", None, Decimal("0.50"), "2026-10-28 12:00:00+00"),
+        ("3", "lamp", Decimal("7000.00"), "2026-10-28 12:00:00+00"),
+        ("6", None, Decimal("9.00"), "2026-10-28 12:00:00+00"),
+    ]
+    # the same records from another sender, who writes a header and JSON: known, whatever their notation
+    shop.land(
+        DAY, "b.jsonl", ndjson({"shop": "n", "id": "1", "item": "chair", "price": 1234.5, "sold_at": at})
+    )
+    shop.land(DAY, "c.csv", f"shop;id;unread;item;price;sold_at\nn;6;;NA;9,00;{at}\n")
+    load = shop.load(DAY)
+    assert account(load) == (9, 4, 2, 3)
+    sound(shop)
+    shop.close()
+
+
 def test_a_row_of_parquet_keeps_its_numbers_through_quarantine_and_one_odd_value_costs_one_row(shop):
     extra = pa.array([{"exact": Decimal("1.10")}] * 3, pa.struct([("exact", pa.decimal128(5, 2))]))
     past = pa.array(

@@ -1,5 +1,6 @@
 """The receiver of the local stack comes with it, comes back when killed, goes with it; the asset tells how it is."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from deploy.local.stack import Stack
 from pipelines.backup import routine, setup
 from pipelines.backup.model import RestoreRequest
 from pipelines.backup.restore import restore
+from pipelines.backup.spool import note_store_fault
 from pipelines.backup.watch import WalState, look
 from resources.settings import PROJECT_ROOT, Settings
 from tests.backup_cluster import one_value
@@ -92,7 +94,12 @@ def test_the_receiver_comes_and_goes_with_the_stack_and_what_it_ships_is_restore
         assert checks == {"within_rpo": True, "no_gaps": True, "slot_alive": True}
         status = longbox(stack, "wal", "status")
         assert (status.returncode, "newest restorable moment: 2" in status.stdout) == (0, True), status
-        assert '"part": "WAL receiver"' in longbox(stack, "status", "--json").stdout
+        assert receiver_health(stack) == "healthy"
+        note_store_fault(settings.wal_spool, "no space left\n(on the disk)")
+        assert receiver_health(stack) == "the store takes no WAL: no space left (on the disk)"
+        status = longbox(stack, "wal", "status")
+        assert (status.returncode, "the store takes no WAL: no space" in status.stdout) == (1, True), status
+        note_store_fault(settings.wal_spool, "")
         last = receiver(stack)
     assert last is not None and not last.is_alive()
     assert [path.name for path in settings.wal_spool.rglob("*") if path.is_file()] == ["receiver"]
@@ -107,6 +114,11 @@ def test_the_receiver_comes_and_goes_with_the_stack_and_what_it_ships_is_restore
     request = RestoreRequest(scratch, is_durable=False)
     restore(repository, request, setup.opener(settings), check=check)
     assert said == [entries]
+
+
+def receiver_health(stack: Stack) -> str:
+    parts = json.loads(longbox(stack, "status", "--json").stdout)["parts"]
+    return next(str(part["health"]) for part in parts if part["part"] == wal.NAME)
 
 
 def has_begun_again(stack: Stack) -> bool:

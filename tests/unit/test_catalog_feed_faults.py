@@ -192,6 +192,42 @@ from tests.catalog_files import SHOP, faults, load
             "it is one character",
         ),
         (
+            'delimiter: "\\t"',
+            'decimal: ";"',
+            "feeds.sales.decimal: ';' is no decimal separator",
+            'it is "." or ","',
+        ),
+        (
+            'delimiter: "\\t"',
+            "thousands: x",
+            "feeds.sales.thousands: 'x' is no separator of thousands",
+            "it is one of '.' ','",
+        ),
+        (
+            'delimiter: "\\t"',
+            'thousands: "."',
+            "feeds.sales.thousands: '.' parts off the decimals too",
+            "choose another, or give the feed another `decimal:`",
+        ),
+        (
+            'delimiter: "\\t"',
+            "null_values: NA",
+            "feeds.sales.null_values: 'NA' is no list of values",
+            "write it as [a, b, c]",
+        ),
+        (
+            'delimiter: "\\t"',
+            'null_values: ["\\N"]',
+            'feeds.sales.null_values: YAML reads "\\N" as another character',
+            "put it in single quotes: '\\N'",
+        ),
+        (
+            'delimiter: "\\t"',
+            "header: [a, b, a]",
+            "feeds.sales.header: 'a' stands more than once",
+            "keep one of them",
+        ),
+        (
             "{Order No: order_no, Price: price}",
             "{Order No: order_no, Price: price, PRICE: brand}",
             "feeds.sales.columns.PRICE: the landed names 'Price' and 'PRICE' differ only in case",

@@ -22,13 +22,14 @@ def shop(tmp_path_factory):
     return load_catalog([make_shop(tmp_path_factory.mktemp("shop"))]).systems["shop"]
 
 
-def maker(shop, header):
+def maker(shop, header, **feed):
     columns = tuple(
         ColumnShape(name, type_name, type_name, name not in ("shop", "sale_id"), None, None, False, None, "")
         for name, type_name in TYPES.items()
     )
     shape = TableShape("shop", "sales", "partitioned table", columns, (), ("sold_on",), "range", "")
-    return bind(shop.feeds["sales"], shop.tables["sales"], shape, header, landing_day=DAY, file_key="f")
+    declared = shop.feeds["sales"].model_copy(update=feed)
+    return bind(declared, shop.tables["sales"], shape, header, landing_day=DAY, file_key="f")
 
 
 HEADER = ("shop", "id", "item", "price", "sold_at")
@@ -56,6 +57,25 @@ def test_values_swapped_between_columns_are_another_content(shop):
 def test_a_missing_key_is_told_with_its_column(shop):
     _, faults = maker(shop, HEADER)[0].rows([("n", "", "x", "2", "2026-10-29")], [2])
     assert (faults[0].column, faults[0].reason) == ("sale_id", "missing_value")
+
+
+def test_what_the_feed_writes_for_no_value_is_none_in_every_column_of_every_format(shop):
+    made = maker(shop, (*HEADER, "extra"), null_values=("NA", "-"))[0]
+    landed = [
+        ("n", "1", "NA", "-", "2026-10-29", " NA "),
+        ("n", "1", "", "", "2026-10-29", ""),
+        ("n", "1", "NAN", "1", "2026-10-29", "{}"),
+        ("-", "2", "x", "2", "2026-10-29", ""),
+    ]
+    bulk, bulk_faults = made.rows(landed, [1, 2, 3, 4])
+    single = [made.rows([(*record[:5], None if record[5] == "" else record[5])], [1]) for record in landed]
+    assert [row.fields["item"] for row in bulk][:3] == [None, None, "NAN"]
+    assert (bulk[0].fields["price"], bulk[0].fields["extra"]) == (None, None)
+    assert bulk[0].content_hash == bulk[1].content_hash
+    assert [rows[0].fields for rows, _ in single][:3] == [row.fields for row in bulk][:3]
+    assert {n: (fault.column, fault.reason) for n, fault in bulk_faults.items()} == {
+        0: ("price", "missing_value"), 1: ("price", "missing_value"), 3: ("shop", "missing_value"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("header", [("shop", "id"), (), ("a", "b")])

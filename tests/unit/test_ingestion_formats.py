@@ -28,9 +28,15 @@ def pieces(data, size=7):
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def read(data, name="x.csv", encoding="utf-8", delimiter=None, size=7):
+def read(data, name="x.csv", encoding="utf-8", delimiter=None, size=7, names=()):
     records = open_records(
-        pieces(data, size), data[:4096], name, encoding=encoding, delimiter=delimiter, wanted=WANTED
+        pieces(data, size),
+        data[:4096],
+        name,
+        encoding=encoding,
+        delimiter=delimiter,
+        wanted=WANTED,
+        names=names,
     )
     found = []
     for record in records:
@@ -44,6 +50,47 @@ def read(data, name="x.csv", encoding="utf-8", delimiter=None, size=7):
 def test_delimiters_and_line_ends_are_found_out(delimiter, end):
     data = end.join(delimiter.join(row) for row in (WANTED, "123", ("x y", '"q""q"', ""))).encode()
     assert read(data) == (["a", "b", "c"], [(2, ["1", "2", "3"]), (3, ["x y", 'q"q', ""])])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("before", ["", "\n \r\n", "a{0}x{0}c\n", "\ufeffA{0} x{0}c\n\n"])
+def test_a_file_without_a_header_has_the_declared_names_also_where_it_has_them_after_all(before, delimiter):
+    before = before.format(delimiter)
+    data = f"{before}{delimiter.join('123')}\n{delimiter.join(('p q', '', 'r'))}".encode()
+    line = before.count("\n") + 1
+    names = ["A" if "A" in before else "a", "x", "c"]
+    expected = names, [(line, ["1", "2", "3"]), (line + 1, ["p q", "", "r"])]
+    assert read(data, names=("a", "x", "c")) == expected
+
+
+def test_a_header_in_another_order_than_the_declared_one_is_believed():
+    assert read(b"c,b,new,a\n1,2,3,4\n", names=("a", "b", "c")) == (
+        ["c", "b", "new", "a"],
+        [(2, ["1", "2", "3", "4"])],
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "reason"),
+    [('1,"2,3', "malformed"), ("1,\0,3", "nul_byte"), ("1,2", "column_count"), ("1,2,3,4", "column_count")],
+)
+def test_a_bad_first_line_of_a_file_without_a_header_costs_only_itself(first, reason):
+    found = read(f"{first}\n4,5,6\n".encode(), names=("a", "b", "c"))[1]
+    assert found == [(1, (reason, f"{first}\n")), (2, ["4", "5", "6"])]
+
+
+def test_the_header_in_the_middle_of_files_joined_without_one_is_no_record():
+    found = read(b"1,2,3\na,b,c\n4,5,6\n", names=("a", "b", "c"))[1]
+    assert found == [(1, ["1", "2", "3"]), (2, ("repeated_header", "a,b,c\n")), (3, ["4", "5", "6"])]
+
+
+def test_lines_that_end_in_a_lone_carriage_return_make_a_file_without_a_header_unreadable():
+    with pytest.raises(UnreadableFileError, match="lone carriage return"):
+        read(b"1,2,3\r4,5,6\r", names=("a", "b", "c"))
+
+
+def test_an_empty_file_has_no_records_where_its_columns_are_declared():
+    assert read(b"", names=("a", "b", "c")) == (["a", "b", "c"], [])
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_column():

@@ -11,7 +11,7 @@ from pipelines.catalog.types import SUPPORTED_TYPES, parse_type
 from pipelines.ingestion.bulk import bulk_converter
 from pipelines.ingestion.columns import texts
 from pipelines.ingestion.errors import BadValue
-from pipelines.ingestion.numbers import ExactDecimal
+from pipelines.ingestion.numbers import ExactDecimal, Notation
 from pipelines.ingestion.times import ColumnFormat
 from pipelines.ingestion.values import converter
 
@@ -130,6 +130,13 @@ def test_declared_formats_are_read():
         convert("timestamp with time zone", "1761825600", format="epoch_seconds")
         == "2025-10-30T12:00:00+00:00"
     )
+    for unit, landed in {
+        "milli": 1761825600250,
+        "micro": "1761825600250000",
+        "nano": "1761825600250000999",
+    }.items():
+        kept = convert("timestamp with time zone", landed, format=f"epoch_{unit}seconds")
+        assert kept == "2025-10-30T12:00:00.250000+00:00"
     assert reason("date", "30/10/2026", format="%m/%d/%Y") == "not_a_date"
     hours = {"format": "%I:%M %p"}
     assert convert("time without time zone", "08:15 pm", **hours) == "20:15:00"
@@ -283,6 +290,79 @@ def test_a_value_that_only_parquet_has_is_named_for_what_it_is(type_name, landed
 )
 def test_a_value_of_parquet_is_in_a_text_what_postgresql_would_write(landed, kept):
     assert convert("text", landed) == kept
+
+
+@pytest.mark.parametrize(
+    ("notation", "landed", "kept"),
+    [
+        ((",", None), "1234,5", "1234.50"),
+        ((",", None), "-,5", "-0.50"),
+        ((",", None), "+3,", "3.00"),
+        ((",", None), " 4 ", "4.00"),
+        ((",", None), "1,5e2", "150.00"),
+        ((",", None), Decimal("4.10"), "4.10"),
+        ((",", None), 12.5, "12.50"),
+        ((",", "."), "1.234.567,89", "1234567.89"),
+        ((",", "."), "1234567,89", "1234567.89"),
+        ((",", "."), "-1.234", "-1234.00"),
+        ((".", ","), "1,234.50", "1234.50"),
+        ((".", ","), "1234.50", "1234.50"),
+        ((".", " "), "1\u00a0234\u202f567", "1234567.00"),
+        ((".", "'"), "1’234.50", "1234.50"),
+    ],
+)
+def test_numbers_are_read_as_the_feed_says_that_it_writes_them(notation, landed, kept):
+    assert convert("numeric(12,2)", landed, notation=Notation(*notation)) == kept
+
+
+@pytest.mark.parametrize(
+    ("notation", "landed"),
+    [
+        ((",", None), "1.5"),
+        ((",", None), "1.234,50"),
+        ((",", "."), "1.5"),
+        ((",", "."), "1.23.456"),
+        ((",", "."), "1234.567"),
+        ((",", "."), ".123"),
+        ((",", "."), "1,234.5"),
+        ((",", "."), ","),
+        ((",", "."), "-"),
+        ((",", "."), "e5"),
+        ((",", "."), "1e400000"),
+        ((".", ","), "1,5"),
+        ((".", ","), "1,,234"),
+        ((".", None), "1_000"),
+        ((",", None), "NaN"),
+    ],
+)
+@pytest.mark.parametrize("type_name", ["numeric(12,2)", "numeric", "integer", "double precision", "real"])
+def test_a_number_that_is_written_otherwise_than_the_feed_says_is_refused(type_name, notation, landed):
+    assert reason(type_name, landed, notation=Notation(*notation)) == "not_a_number"
+
+
+@pytest.mark.parametrize(
+    ("landed", "remedy"),
+    [
+        ("N/A", "list 'N/A' under `null_values` of the feed"),
+        ("\\N", "under `null_values`"),
+        ("1.234,50", "declare `decimal` and `thousands` of the feed"),
+        ("12 apples", "write digits"),
+    ],
+)
+@pytest.mark.parametrize("type_name", ["numeric(12,2)", "integer", "real"])
+def test_a_text_that_is_no_number_comes_with_what_the_feed_could_say_of_it(type_name, landed, remedy):
+    with pytest.raises(BadValue) as caught:
+        convert(type_name, landed)
+    assert remedy in caught.value.remedy
+
+
+def test_whole_numbers_doubles_and_lists_follow_the_feeds_notation_too():
+    german = Notation(",", ".")
+    assert convert("bigint", "1.234.567", notation=german) == "1234567"
+    assert convert("integer", "42,0", notation=german) == "42"
+    assert convert("double precision", "1.000,25", notation=german) == "1000.25"
+    assert convert("numeric(12,2)[]", '["1,5", 2.5]', notation=german) == '{"1.50","2.50"}'
+    assert bulk_converter("numeric(12,2)", ColumnFormat(notation=german)) is None
 
 
 def test_labels_of_an_enum_are_the_only_ones_taken():
