@@ -115,10 +115,12 @@ class _Field:
                     faults.setdefault(position, wrong[n])
         return texts(found).take(encoded.indices)
 
+    def _is_null(self, value: Value) -> bool:
+        return isinstance(value, str) and value.strip() in self.nulls
+
     def _text(self, value: Value, position: int, faults: Faults) -> str | None:
         try:
-            is_null = value is None or value == "" or (isinstance(value, str) and value.strip() in self.nulls)
-            if not is_null:
+            if value is not None and value != "" and not (self.nulls and self._is_null(value)):
                 return self.convert(value)
             if self.required:
                 raise BadValue(
