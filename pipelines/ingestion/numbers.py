@@ -26,20 +26,8 @@ _INTEGER_DIGITS = 25  # more than any integer type has; a number of more is not 
 _MAX_EXPONENT = 130  # of a numeric without bounds: written out, a number beyond is nothing but zeros
 _LARGEST_SINGLE = (2 - 2**-23) * 2.0**127
 _ALIKE = {" ": " \u00a0\u202f", "'": "'’", "’": "'’"}  # characters that are used for one another
-_NO_VALUE = {
-    "na",
-    "n/a",
-    "n.a.",
-    "null",
-    "none",
-    "nil",
-    "-",
-    "--",
-    "\\n",
-    "#n/a",
-    "nan",
-    "?",
-}  # as others write it
+# as other programs write it
+_NO_VALUE = {"na", "n/a", "n.a.", "null", "none", "nil", "nan", "-", "--", "\\n", "#n/a", "?"}
 _INTEGERS = {16: "smallint", 32: "integer", 64: "bigint"}
 
 
