@@ -268,7 +268,7 @@ def _cells(line: str, delimiter: str, *, is_header: bool) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error as error:
-        if "\r" in line.rstrip("\r\n"):
+        if "\r" in line.rstrip("\r\n") and (is_header or not line.endswith("\n")):
             raise UnreadableFileError(
                 "unreadable",
                 "its lines end in a lone carriage return",

@@ -1,6 +1,7 @@
 """Text lines of landed files, streamed with bounded memory, with what is wrong with them as text."""
 
 import codecs
+import io
 from collections.abc import Callable, Iterator
 
 from pipelines.ingestion.errors import BadRecord, UnreadableFileError
@@ -42,11 +43,11 @@ class Lines:
     def peek(self) -> str:
         """The next line that is not blank, without taking it; empty where there is none. Blank blocks are taken."""
         while self.begin():
-            lines = self._block[self._at :].split("\n")
+            lines = io.StringIO(self._block[self._at :], newline="\n").readlines()
             for line in lines:
                 if line.strip():
                     return line
-            self.take(len(lines) - 1 + bool(lines[-1]))
+            self.take(len(lines))
         return ""
 
     @property

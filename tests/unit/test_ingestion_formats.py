@@ -12,7 +12,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipelines.ingestion import csv_records, decode, lines
@@ -283,11 +283,11 @@ def test_what_csv_writes_is_read_back_whatever_it_holds(rows):
     assert [value for _, value in read(text.getvalue().encode(), size=3)[1]] == rows
 
 
-@given(st.binary())
-def test_any_bytes_are_read_or_refused_never_crash(data):
+@given(st.binary(), st.sampled_from([(), WANTED]))
+def test_any_bytes_are_read_or_refused_never_crash(data, names):
     try:
-        read(data)
-        read(data, "x.jsonl")
+        read(data, names=names)
+        read(data, "x.jsonl", names=names)
     except UnreadableFileError as fault:
         assert fault.remedy
 
@@ -323,6 +323,22 @@ def test_a_block_taken_apart_at_once_gives_the_records_that_one_by_one_gives(tex
         (again.line, one.reason if isinstance(one, BadRecord) else list(one), again.raw_text())
         for one in again
     ]
+
+
+@given(TEXTS, st.sampled_from([11, 40, 1 << 20]))
+def test_a_file_without_a_header_gives_the_records_that_it_gives_with_one(text, size):
+    """Unless its first line is a header: that is one then, and the header again with another before it."""
+    rest = text.removeprefix("a,b,c\n")
+    first = next((line for line in rest.split("\n") if line.strip()), "")
+    assume(len({"a", "b", "c"} & {cell.strip('\r"\ufeff ') for cell in first.split(",")}) < 2)
+    try:
+        headed = read(text.encode(), size=size, delimiter=",")
+    except UnreadableFileError:
+        return
+    assert read(rest.encode(), size=size, delimiter=",", names=WANTED) == (
+        headed[0],
+        [(line - 1, record) for line, record in headed[1]],
+    )
 
 
 def test_regular_lines_are_taken_apart_as_one_block():
