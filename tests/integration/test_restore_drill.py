@@ -33,9 +33,12 @@ def platform_url(cluster: Cluster) -> Iterator[str]:
     """A database with the platform's tables in the cluster that is backed up."""
     with migrated_database(cluster, NAME) as url:
         with psycopg.connect(url, autocommit=True) as connection:
+            # no page of it changes any more: one that WAL brought again would be read from memory, not its file
             connection.execute(
-                "CREATE TABLE public.closed AS SELECT n, md5(n::text) AS body FROM generate_series(1, 5000) n"
+                "CREATE TABLE public.closed WITH (autovacuum_enabled = off) AS "
+                "SELECT n, md5(n::text) AS body FROM generate_series(1, 5000) n"
             )
+            connection.execute("VACUUM (FREEZE) public.closed")
             connection.execute("GRANT SELECT ON public.closed TO longbox_app")
         yield url
 
