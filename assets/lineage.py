@@ -14,10 +14,12 @@ Source = tuple[dg.AssetKey, str]
 
 
 def column_lineage(sources: Mapping[str, Sequence[Source]]) -> dg.TableColumnLineage:
-    """Dagster's form of {column: its sources}."""
+    """Dagster's form of {column: its sources}. A source that stands twice is one: Dagster refuses a repeated one."""
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(asset_key=key, column_name=name) for key, name in columns]
+            column: [
+                dg.TableColumnDep(asset_key=key, column_name=name) for key, name in dict.fromkeys(columns)
+            ]
             for column, columns in sources.items()
         }
     )

@@ -170,6 +170,18 @@ def test_columns_of_a_yaml_table_and_their_lineage_are_known_before_the_first_ru
     assert lineage["median_price"] == [dg.TableColumnDep(dg.AssetKey(["shoes", "sales"]), "price")]
 
 
+def test_an_aggregate_may_read_one_column_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = """
+  by_week: {from: sales, by: [{week: week(sold_on)}, {year: year(sold_on)}], measures: {sales: count}}
+  squares: {from: sales, by: [sold_on], measures: {squared: "sum(price, weight=price)"}}
+"""
+    monkeypatch.setenv("LONGBOX_SYSTEMS", str(system_folder(tmp_path, SHOES + twice.removeprefix("\n"))))
+    graph = build_definitions().resolve_asset_graph()
+    for table, column, source in (("by_week", "sales", "sold_on"), ("squares", "squared", "price")):
+        lineage = graph.get(dg.AssetKey(["shoes", table])).metadata["dagster/column_lineage"].deps_by_column
+        assert lineage[column] == [dg.TableColumnDep(dg.AssetKey(["shoes", "sales"]), source)]
+
+
 def test_a_systems_own_assets_file_is_loaded_from_anywhere_and_may_replace_an_asset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
