@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from pipelines.catalog.model import Aggregate, Call, Group, System
 from pipelines.catalog.shape import TableShape
@@ -25,6 +24,7 @@ _WEIGHTED: Mapping[str, str] = {
 _TEXTS = ("text", "character varying")
 _BIN_ORIGIN = dt.datetime(2000, 1, 1)
 _FLOATS = ("real", "double precision")
+_CAST = {"real", "jsonb"}
 _TIMESTAMPTZ = "timestamp with time zone"
 _MEASURES: Mapping[str, str] = {
     "count_distinct": "count(DISTINCT {value})",
@@ -81,6 +81,7 @@ class Statements:
             "source": sql.Identifier(self.system.name, self.aggregate.from_),
             "groups": _listed(groups),
             "columns": _listed(columns),
+            "sampled_columns": sql.SQL(", ").join([*self._sampled_groups(), *map(sql.Identifier, measures)]),
             "kept_groups": _listed(groups, "kept"),
             "fresh_groups": _listed(groups, "fresh"),
             "kept_measures": _listed(measures, "kept"),
@@ -123,17 +124,29 @@ class Statements:
         return {"within": sql.SQL("true"), "groups_within": sql.SQL("true")}
 
     def same_group(self, values: Sequence[Any]) -> sql.Composed:
-        """A condition on `source` that holds for the rows of one group; null is equal to null."""
+        """A condition on `source` that holds for the rows of one group; null is equal to null.
+
+        `values` are those of `sampled_columns`.
+        """
         conditions: list[sql.Composable] = []
         for group, value in zip(self.aggregate.groups, values, strict=True):
-            is_json = (
-                isinstance(value, (dict, list)) and self.source.column(group.column).base_type_name == "jsonb"
-            )
-            literal = sql.Literal(Jsonb(value) if is_json else value)
+            type_name = self.source.column(group.column).base_type_name
+            # PostgreSQL would take a bare 0.1 for another number than that of a real, and a bare text for no jsonb
+            literal = sql.SQL("{}::" + type_name if type_name in _CAST else "{}").format(sql.Literal(value))
             conditions.append(sql.SQL("{} IS NOT DISTINCT FROM {}").format(self.group_value(group), literal))
             if group == self.time_group:
                 conditions.append(self.bounds(value, value)["within"])
         return sql.SQL(" AND ").join(conditions)
+
+    def _sampled_groups(self) -> list[sql.Composable]:
+        """The aggregate's group columns; JSON as its text, as Python would take 1.50 for 1.5 and null for no value."""
+        is_json = [
+            self.source.column(group.column).base_type_name == "jsonb" for group in self.aggregate.groups
+        ]
+        return [
+            sql.SQL("{}::text" if json else "{}").format(sql.Identifier(group.name))
+            for group, json in zip(self.aggregate.groups, is_json, strict=True)
+        ]
 
     def group_value(self, group: Group) -> sql.Composable:
         """The value of a group's column, from a row of `source`."""

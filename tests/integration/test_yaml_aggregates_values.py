@@ -9,7 +9,7 @@ NOTES = SHOP.replace(
     "aggregates:",
     """  notes:
     columns: {note_id: integer, topic: text, written_at: timestamptz, price: integer, ratio: double precision,
-              weight: double precision, detail: jsonb}
+              weight: double precision, detail: jsonb, share: real}
     primary_key: [note_id]
     time: written_at
 aggregates:""",
@@ -97,6 +97,24 @@ def test_json_is_counted_as_postgresql_compares_it(shop):
 def test_json_makes_groups_as_postgresql_compares_it(shop):
     found = aggregated(shop, "{from: notes, by: [detail], measures: {notes: count}}", *DETAILS)
     assert sorted(row[1] for row in found) == [1, 2]
+
+
+def test_json_that_is_no_object_makes_groups(shop):
+    texts = ('"paid"', '"paid"', "12345678901234567890.123", "1.50", "1.5", "true", "null", "[1]", None)
+    notes = [{"detail": text} for text in texts]
+    found = aggregated(shop, "{from: notes, by: [detail], measures: {notes: count}}", *notes)
+    assert sorted(row[1] for row in found) == [1, 1, 1, 1, 1, 2, 2]
+
+
+def test_numbers_of_single_precision_make_groups(shop):
+    notes = [{"share": share} for share in (0.1, 0.1, -0.7, NOT_ANY, None)]
+    found = aggregated(shop, "{from: notes, by: [share], measures: {notes: count}}", *notes)
+    assert sorted((str(row[0]), row[1]) for row in found) == [
+        ("-0.7", 1),
+        ("0.1", 2),
+        ("None", 1),
+        ("nan", 1),
+    ]
 
 
 def test_the_least_and_greatest_text_do_not_depend_on_the_collation_of_the_database(shop):

@@ -122,7 +122,7 @@ TRUNCATE fresh_groups
 
 -- name: sample_groups
 -- Some groups of the aggregate, chosen by a seed, with their measures. Scans the aggregate, not its source.
-SELECT {columns} FROM {aggregate} ORDER BY hashtextextended(ROW({groups})::text, %(seed)s) LIMIT %(count)s
+SELECT {sampled_columns} FROM {aggregate} ORDER BY hashtextextended(ROW({groups})::text, %(seed)s) LIMIT %(count)s
 
 -- name: days_to_run
 -- Landing days of which the source has more than the aggregate was computed from: what was loaded, or came out of the
