@@ -176,7 +176,7 @@ class _Walk:
     def _mapping(self, node: yaml.MappingNode, path: YamlPath) -> dict[str, object]:
         values: dict[str, object] = {}
         inherited: dict[str, object] = {}
-        for key_node, value_node in node.value:
+        for key_node, value_node in self._rejoined(node, path):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 inherited |= self._merged(value_node, path)
                 continue
@@ -191,6 +191,20 @@ class _Walk:
             self._document._lines[where] = key_node.start_mark.line + 1
             values[key] = self.value(value_node, where)
         return {**inherited, **values}
+
+    def _rejoined(self, node: yaml.MappingNode, path: YamlPath) -> list[tuple[yaml.Node, yaml.Node]]:
+        """The pairs of a mapping; what a comma cut in two, as in `{price: numeric(10,2)}`, is one again."""
+        pairs: list[tuple[yaml.Node, yaml.Node]] = []
+        for key, value in node.value:
+            if not (node.flow_style and pairs and _is_cut(pairs[-1][1], key, value)):
+                pairs.append((key, value))
+                continue
+            name, cut = pairs[-1]
+            meant = f"{cut.value}, {key.value}"
+            message = f"YAML ends the value at the comma within {{ }}: {cut.value}"
+            self._report_at(name, (*path, name.value), message, f'put it in quotes: "{meant}"')
+            pairs[-1] = (name, yaml.ScalarNode(cut.tag, meant, cut.start_mark, key.end_mark))
+        return pairs
 
     def _merged(self, node: yaml.Node, path: YamlPath) -> dict[str, object]:
         value = self.value(node, (*path, "<<"))
@@ -223,6 +237,14 @@ class _Walk:
     def _report_at(self, node: yaml.Node, path: YamlPath, message: str, remedy: str) -> None:
         line = node.start_mark.line + 1
         self._document.problems.append(Problem(self._document.file, line, format_path(path), message, remedy))
+
+
+def _is_cut(before: yaml.Node, key: yaml.Node, value: yaml.Node) -> bool:
+    """Whether `key`, without a value, is what a comma cut off the value `before` it: `numeric(10` and `2)`."""
+    parts = [node.value for node in (before, key, value) if isinstance(node, yaml.ScalarNode)]
+    if len(parts) < 3 or parts[2]:
+        return False
+    return "(" in parts[0] and ")" not in parts[0] and "(" not in parts[1] and parts[1].endswith(")")
 
 
 def _noun(value: object) -> str:

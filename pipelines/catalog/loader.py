@@ -250,6 +250,12 @@ def _explain(
         return f"{given!r} is empty", "name at least one, or take the key out where it may be left out"
     if kind in _EXPECTED:
         text = document.text_of(path)
+        if isinstance(given, dict | list):
+            given_as = "a mapping" if isinstance(given, dict) else "a list"
+            remedy = f"write {_EXPECTED[kind]}"
+            if path[2:3] == ("columns",) and path[0] == "feeds":
+                remedy = "name one column: what is nested in JSON or Parquet loads whole, into a column of type jsonb"
+            return f"{given_as} stands here, {_EXPECTED[kind]} is needed", remedy
         if kind == "string_type" and text is not None and given is not None:
             return f"YAML reads {text} as {_noun(given)}, a text is needed", f'put it in quotes: "{text}"'
         shown = "nothing" if given is None else repr(given)

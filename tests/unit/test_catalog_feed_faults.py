@@ -85,6 +85,12 @@ from tests.catalog_files import SHOP, faults, load
         ),
         (
             "Price: price}",
+            "Price: {amount: price}}",
+            "feeds.sales.columns.Price: a mapping stands here, a text is needed",
+            "name one column: what is nested in JSON or Parquet loads whole, into a column of type jsonb",
+        ),
+        (
+            "Price: price}",
             "Price: pric}",
             "feeds.sales.columns.Price: table 'sales' has no column 'pric'",
             "did you mean 'price'?",

@@ -88,6 +88,19 @@ def test_the_line_of_each_fault_is_the_line_of_its_key(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in faults(tmp_path, text)] == ["9", "28"]
 
 
+def test_a_value_that_yaml_cuts_at_a_comma_is_one_fault_with_its_quotes(tmp_path: Path) -> None:
+    text = SHOP.replace("mid: median( price )", "mid: mean(price, weight=price), low: min(price)")
+    assert faults(tmp_path, text) == [
+        "31: aggregates.by_hour.measures.mid: YAML ends the value at the comma within { }: mean(price; "
+        'put it in quotes: "mean(price, weight=price)"'
+    ]
+    block = "      price: numeric(10,2)\n"
+    flow = SHOP.replace(block, "").replace("      brand:", "      price: {type: numeric(10,2)}\n      brand:")
+    assert [line.partition("put it in ")[2] for line in faults(tmp_path, flow)] == [
+        'quotes: "numeric(10, 2)"'
+    ]
+
+
 def test_all_faults_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
     first = write(tmp_path, SHOP.replace("24 months", "24 moons").replace("median( price )", "median(prise)"))
     second = write(tmp_path, "system: [", name="other")
