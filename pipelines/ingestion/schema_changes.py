@@ -7,6 +7,7 @@ last files up to the landing day; a file that has none before it, with the colum
 """
 
 import datetime as dt
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,10 @@ ALIKE = 0.75
 SHOWN_COLUMNS = 5
 USUAL_SHARE = 0.9  # of them have a column: one odd file does not keep a renaming from being seen
 RETYPED_SHARE = 0.5  # of a file's rows whose value in one column no longer converts
+_DICTIONARY = re.compile(r"dictionary<values=(.*?), indices=\w+, ordered=\d>")
+_LAYOUT = re.compile(
+    r"large_(?=(?:string|binary|list)\b)|(?<=string)_view\b|(?<=binary)_view\b|(?<=list)_view\b|(?<=list<)(?:item|element)(?=:)"
+)
 _CONVERSIONS = ("not_a_number", "not_a_date", "not_a_time", "wrong_type", "not_in_list")
 
 
@@ -175,10 +180,16 @@ def _changed_columns(schema: FileSchema, earlier: Sequence[FileSchema]) -> list[
         if was.casefold() != landed.casefold():
             remedy = "the feed maps both: nothing to do"
             changes.append(SchemaChange("renamed", column, repr(was), repr(landed), remedy))
-        if type_was and column in schema.types and schema.types[column] != type_was:
+        type_is = schema.types.get(column)
+        if type_was and type_is and _meant(type_is) != _meant(type_was):
             remedy = "values that do not convert are in the quarantine; else nothing to do"
-            changes.append(SchemaChange("retyped", column, type_was, schema.types[column], remedy))
+            changes.append(SchemaChange("retyped", column, type_was, type_is, remedy))
     return changes
+
+
+def _meant(type_name: str) -> str:
+    """A type of Arrow without what is but another layout of the same values, which differs from writer to writer."""
+    return _LAYOUT.sub("", _DICTIONARY.sub(r"\1", type_name))
 
 
 def _renamed(

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.catalog.shape import table_shape
 from pipelines.ingestion import schema_changes
 from pipelines.ingestion.quarantine import list_quarantine
+from pipelines.ingestion.schema_changes import FileSchema, compare
 from tests.shop import HEADER, SHOP_YAML, csv_of, open_shop
 
 DAYS = ("2026-10-01", "2026-10-02", "2026-10-03")
@@ -209,3 +211,33 @@ def test_another_type_in_a_parquet_file_is_reported_though_its_values_convert(sh
     assert load.loaded_rows == 1
     assert kinds(shop, DAYS[1]) == [("retyped", "price")]
     assert "before double, now string" in load.schema_changes[0]
+
+
+def test_the_same_type_as_another_tool_writes_it_to_parquet_is_no_change(shop):
+    land(shop, DAYS[0], parquet(1, pa.array(["1.50"])), "a.parquet")
+    for number, other in enumerate(
+        (pa.large_string(), pa.dictionary(pa.int8(), pa.large_string()), pa.string()), 2
+    ):
+        load = land(shop, DAYS[1], parquet(number, pa.array(["2.50"]).cast(other)), f"{number}.parquet")
+        assert load.loaded_rows == number - 1
+    assert kinds(shop, DAYS[1]) == []
+
+
+def test_types_of_parquet_are_the_same_whatever_their_layout(shop):
+    with shop.database.connection() as connection:
+        shape = table_shape(connection, "shop", "sales")
+
+    def is_retyped(one, other):
+        before, now = (
+            FileSchema({"item": "item"}, frozenset(), {"item": str(each)}) for each in (one, other)
+        )
+        return bool(compare(shop.feed, shape, now, [before]))
+
+    assert not is_retyped(pa.string_view(), pa.large_string())
+    assert not is_retyped(pa.dictionary(pa.int8(), pa.decimal128(5, 2)), pa.decimal128(5, 2))
+    assert not is_retyped(pa.list_(pa.field("element", pa.string())), pa.large_list(pa.large_string()))
+    assert not is_retyped(pa.struct({"a": pa.string()}), pa.struct({"a": pa.large_string()}))
+    assert is_retyped(pa.struct({"a": pa.string()}), pa.struct({"b": pa.string()}))
+    assert is_retyped(pa.dictionary(pa.int8(), pa.string()), pa.int64())
+    assert is_retyped(pa.list_(pa.string()), pa.list_(pa.int64()))
+    assert is_retyped(pa.timestamp("us"), pa.timestamp("us", "UTC"))
