@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError, GenericError, PermissionDeniedError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    NotSupportedError,
+    PermissionDeniedError,
+)
 from obstore.store import LocalStore, from_url
 
 from resources.errors import (
@@ -38,6 +44,7 @@ SCHEMES = ("file", "s3", "gs", "az")
 RETRY_SECONDS = datetime.timedelta(seconds=60)
 _SEALED_SECONDS = datetime.timedelta(seconds=120)  # two parts of 32 MiB at once need 4.5 Mbit/s then
 _CHUNK_BYTES = 1 << 20
+_ONE_REQUEST_BYTES = 32 << 20  # of a local file, which is held in memory for it
 _S3_REASON = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
 _REMEDIES = {
     "NoSuchBucket: ": "; make the bucket, or correct the URL",
@@ -249,6 +256,35 @@ class ObjectStore:
             obstore.put(store, path, data, use_multipart=use_multipart)
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
+
+    def put_new(self, path: str, file: Path) -> bool:
+        """Write a local file to `path` unless something is there; returns whether it was written. All or nothing.
+
+        Of several that do so at once one writes, and none of them over it. In other stores than a local one that holds
+        up to 32 MiB, and where the store knows conditional requests (`If-None-Match`): a larger file, which goes up in
+        parts, and any file in a store that does not know them, may replace what came since it was looked for.
+        """
+        with self.one_writer(path.rpartition("/")[0]):
+            if self.head(path) is not None:
+                return False
+            written = None if self._folder is not None else self._create(path, file)
+            if written is None:
+                self.put(path, file)
+        return written is not False
+
+    def _create(self, path: str, file: Path) -> bool | None:
+        """Whether the store wrote what it was to write if nothing is there; None where it was not asked or cannot."""
+        try:
+            if file.stat().st_size > _ONE_REQUEST_BYTES:
+                return None
+            obstore.put(self._store, path, file, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            if isinstance(error, NotSupportedError) or "NotImplemented" in _reason(error):
+                return None
+            raise self._translated(error, "write", path) from error
+        return True
 
     @contextlib.contextmanager
     def one_writer(self, folder: str) -> Iterator[None]:

@@ -22,6 +22,8 @@ class HttpProxy:
         assert parts.hostname is not None
         self.target = (parts.hostname, parts.port or 80)
         self.answer: Answer = lambda method, path, number: None
+        # whether a request is passed on and its answer lost, told as a 503
+        self.answer_lost: Callable[[str, str, int], bool] = lambda method, path, number: False
         self.header_for: Callable[[dict[str, str]], dict[str, str]] = lambda headers: {}  # more to send along
         self.counts: dict[str, int] = {}
         self.refused = 0
@@ -80,6 +82,9 @@ def _handler(proxy: HttpProxy) -> type[BaseHTTPRequestHandler]:
                 headers = dict(self.headers)
                 there.request(self.command, self.path, body, headers | proxy.header_for(headers))
                 answer = there.getresponse()
+                if proxy.answer_lost(self.command, self.path, proxy.counts[self.command]):
+                    self.reply(503, {}, b"")
+                    return
                 self.reply(answer.status, dict(answer.getheaders()), answer.read())
             finally:
                 there.close()

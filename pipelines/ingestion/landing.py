@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.catalog.model import Feed
-from resources.errors import UserError
+from resources.errors import LongboxError, RetryableError, UserError
 from resources.object_store import ObjectInfo, ObjectStore, is_carried
 
 
@@ -66,17 +66,27 @@ def land_file(
         )
     folder = f"{feed.prefix}{landing_day.isoformat()}/"
     target = f"{folder}{path.name}"
-    with store.one_writer(folder):  # or two files of one name, landed at once, would both find none there
-        present = store.head(target)
-        if present is not None and _is_same(store, present, path):
-            return target
-        if present is not None and not replace:
-            raise UserError(
-                f"{target} has landed already with other content; give the file another name, "
-                "or --replace to overwrite what landed"
-            )
+    if not replace and store.put_new(target, path):
+        return target
+    present = store.head(target)
+    if present is not None and _is_same(store, present, path):
+        return target
+    if not replace:
+        raise _taken(target, present)
+    with store.one_writer(folder):  # or one that finds none there, and writes, would replace this one
         store.put(target, path)
     return target
+
+
+def _taken(target: str, present: ObjectInfo | None) -> LongboxError:
+    if present is None:  # S3 refuses one of two that go up at once before either is there
+        return RetryableError(
+            f"{target} was just being landed, or removed, by another one too; land it again"
+        )
+    return UserError(
+        f"{target} has landed already with other content; give the file another name, "
+        "or --replace to overwrite what landed"
+    )
 
 
 def _is_same(store: ObjectStore, present: ObjectInfo, path: Path) -> bool:

@@ -2,10 +2,15 @@
 
 import base64
 import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import pytest
 
 from deploy.local.external import check_object_store
+from pipelines.catalog.loader import load_catalog
+from pipelines.ingestion import land_file
 from resources.errors import (
     LongboxError,
     ObjectMissingError,
@@ -17,7 +22,7 @@ from resources.object_store import ObjectStore
 from resources.probes import probe_store
 from tests.http_proxy import http_proxy_for
 from tests.s3_server import new_bucket_name
-from tests.shop import csv_of, open_shop
+from tests.shop import csv_of, make_shop, open_shop
 
 STRANGE_NAMES = [
     "a b.csv",
@@ -107,6 +112,63 @@ def test_a_landing_day_loads_from_it_once(url, database_url, tmp_path):
     assert (first.loaded_rows, first.rows_written, again.loaded_rows, again.bytes_read) == (1, 1, 1, 0)
 
 
+def write_at_once(store, path, files):
+    """Put every file to `path` in the same moment; which of them was written."""
+    start = threading.Barrier(len(files))
+
+    def write(file):
+        start.wait()
+        return store.put_new(path, file)
+
+    with ThreadPoolExecutor(len(files)) as threads:
+        return [*threads.map(write, files)]
+
+
+def test_of_several_that_are_new_at_one_path_at_once_one_is_written_and_stays(store, tmp_path):
+    files = [tmp_path / str(number) for number in range(4)]
+    for file in files:
+        file.write_text(file.name)
+    for turn in range(5):
+        (first,) = (n for n, written in enumerate(write_at_once(store, f"new/{turn}", files)) if written)
+        assert store.fetch(f"new/{turn}") == files[first].read_bytes()
+        assert not store.put_new(f"new/{turn}", files[0])
+        assert store.fetch(f"new/{turn}") == files[first].read_bytes()
+
+
+def test_a_large_file_is_new_where_nothing_is_and_goes_up_in_parts(store, tmp_path):
+    file = tmp_path / "large"
+    file.write_bytes(bytes(range(256)) * (33 << 12))
+    assert store.put_new("large", file)
+    assert b"".join(store.read("large")) == file.read_bytes()
+    file.write_bytes(b"other")
+    assert not store.put_new("large", file)
+    assert store.head("large").size_bytes == 33 << 20
+
+
+def test_of_files_of_one_name_that_land_at_once_one_lands(store, tmp_path):
+    feed = load_catalog([make_shop(tmp_path)]).systems["shop"].feeds["sales"]
+    files = [tmp_path / place / "sales.csv" for place in "abc"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(file.parent.name)
+    start = threading.Barrier(len(files))
+
+    def land(file):
+        start.wait()
+        try:
+            return land_file(store, feed, file, date(2026, 10, 5))
+        except LongboxError as error:
+            assert "landed" in str(error)
+            return None
+
+    with ThreadPoolExecutor(len(files)) as threads:
+        ((path, file),) = (
+            (path, file) for path, file in zip(threads.map(land, files), files, strict=True) if path
+        )
+    assert store.fetch(path) == file.read_bytes()
+    assert land_file(store, feed, file, date(2026, 10, 5)) == path, "the same content again is landed already"
+
+
 @pytest.mark.parametrize("wrong", ["ftp://x/y", "/just/a/path", "file://host/path"])
 def test_a_url_that_is_none_says_what_would_be_right(wrong):
     with pytest.raises(UserError, match="file:///"):
@@ -150,6 +212,38 @@ def test_what_is_in_memory_goes_up_in_one_request_that_the_server_can_check(s3_u
     assert sealed["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
     assert len(base64.b64decode(sealed["x-amz-checksum-crc64nvme"])) == 8
     assert store.fetch("plain") == store.fetch("sealed") == data
+
+
+def test_a_file_is_new_also_in_a_store_that_knows_no_conditional_requests(
+    s3_endpoint, s3_url, monkeypatch, tmp_path
+):
+    file = tmp_path / "sales.csv"
+    file.write_text("one")
+    with http_proxy_for(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        store = ObjectStore.from_url(s3_url, retries=0)
+        # as Backblaze B2 answers them
+        proxy.answer = lambda method, path, number: 501 if (method, number) == ("PUT", 1) else None
+        assert store.put_new("sales.csv", file)
+        assert store.fetch("sales.csv") == b"one"
+        assert not store.put_new("sales.csv", file)
+        proxy.answer = lambda method, path, number: 503 if method == "PUT" else None
+        with pytest.raises(ObjectStoreUnavailableError, match=r"could not write 'other.csv': .*503"):
+            store.put_new("other.csv", file)
+
+
+def test_a_file_whose_upload_was_not_answered_has_landed(s3_endpoint, s3_url, monkeypatch, tmp_path):
+    """The driver asks again, and is told that the file is there: which is the one that it has put there itself."""
+    feed = load_catalog([make_shop(tmp_path)]).systems["shop"].feeds["sales"]
+    file = tmp_path / "sales.csv"
+    file.write_text("one")
+    with http_proxy_for(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        proxy.answer_lost = lambda method, path, number: (method, number) == ("PUT", 1)
+        store = ObjectStore.from_url(s3_url)
+        path = land_file(store, feed, file, date(2026, 10, 5))
+        assert proxy.counts["PUT"] == 2
+        assert store.fetch(path) == b"one"
 
 
 def test_a_bucket_that_is_not_there_is_told_by_name_and_looking_for_it_does_not_make_it(s3_url):
