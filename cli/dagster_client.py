@@ -5,6 +5,7 @@ lineage. Standard library only; waiting is polling with a deadline. https://docs
 """
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 UNANSWERED_SECONDS = 120.0
 
+_KILLED = re.compile(r"Subprocess for \S+ terminated unexpectedly with exit code -(\d+)")
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message }
@@ -36,6 +38,7 @@ _RUNS = """query($filter: RunsFilter, $limit: Int) { runsOrError(filter: $filter
 _ERRORS = """query($id: ID!, $after: String) { logsForRun(runId: $id, afterCursor: $after) { __typename
   ... on EventConnection { cursor hasMore events { __typename
     ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+    ... on RunFailureEvent { message error { message causes { message } } }
     ... on EngineEvent { error { message causes { message } } } } } } }"""
 _METADATA = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { __typename
   ... on Asset { assetMaterializations(limit: 1) { runId metadataEntries { label
@@ -222,11 +225,12 @@ class DagsterClient:
         timeout_seconds: float,
         poll_seconds: float = 0.5,
         on_progress: Callable[[Run], None] | None = None,
+        on_silence: Callable[[], None] = lambda: None,
     ) -> Run:
         """Poll until the run ends. Raises `DagsterClientError` when it has not by the deadline.
 
         Raises `DagsterUnavailableError` when nothing was answered for `UNANSWERED_SECONDS`: a server that restarts
-        takes its runs up again.
+        takes its runs up again. `on_silence` is called at each poll that nobody answers, and may raise before.
         """
         deadline = self._clock() + timeout_seconds
         answered_at = self._clock()
@@ -234,6 +238,7 @@ class DagsterClient:
             try:
                 run = self.run(run_id)
             except DagsterUnavailableError:
+                on_silence()
                 if self._clock() > answered_at + UNANSWERED_SECONDS:
                     raise
                 self._sleep(poll_seconds)
@@ -266,18 +271,23 @@ class DagsterClient:
     def failures(self, run_id: str) -> dict[str, str]:
         """The failed steps of a run, each with the error of our code below Dagster's own.
 
-        Of a run that could not begin, as with a fault in a system.yaml, why not, under "run".
+        Of a run that could not begin, as with a fault in a system.yaml, or whose process ended, why, under "run".
         """
         steps: dict[str, str] = {}
         engine: dict[str, str] = {}
+        marked: dict[str, str] = {}
         for event in self._errors(run_id):
-            told = (event["error"]["causes"] or [event["error"]])[0]
+            error = event.get("error")
+            if error is None:
+                marked["run"] = str(event["message"]).strip()
+                continue
             found = steps if "stepKey" in event else engine
-            found[event.get("stepKey", "run")] = str(told["message"]).strip()
-        return steps or engine
+            told = (error["causes"] or [error])[0]
+            found[event.get("stepKey", "run")] = _in_plain_words(str(told["message"]).strip())
+        return steps or engine or marked
 
     def _errors(self, run_id: str) -> Iterator[dict[str, Any]]:
-        """The events of a run that tell of an error, page by page: a range of days has many events."""
+        """The events of a run that tell of a failure, page by page: a range of days has many events."""
         after: str | None = None
         while True:
             answer = self._expect(
@@ -285,7 +295,7 @@ class DagsterClient:
                 "EventConnection",
                 f"read run {run_id}",
             )
-            yield from (event for event in answer["events"] if event.get("error"))
+            yield from (event for event in answer["events"] if event.get("error") or event.get("message"))
             if not answer["hasMore"]:
                 return
             after = answer["cursor"]
@@ -341,6 +351,16 @@ class DagsterClient:
         errors = answer.get("errors") or [answer]
         told = "; ".join(str(error.get("message", answer["__typename"])) for error in errors)
         raise DagsterClientError(f"Dagster did not {act}: {told}")
+
+
+def _in_plain_words(told: str) -> str:
+    """What Dagster says of a killed process, for who does not know its parts; any other error as it is."""
+    if found := _KILLED.search(told):
+        return (
+            f"its process was killed by signal {found[1]}, by hand or because memory ran out (`dmesg` tells). "
+            "What it had committed stays: launch the run again"
+        )
+    return told
 
 
 def _selector(**names: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from resources.errors import LongboxError, UserError
 
 if TYPE_CHECKING:
     from cli.dagster_client import DagsterClient
+    from deploy.local.state import Home
 
 RUN_SECONDS = 86_400.0
 
@@ -43,6 +44,7 @@ def run(
     if last is not None and (first is None or last < first):
         raise UserError("--to is the last day of a range; give its first with --date, on or before it")
     client = DagsterClient(ui or _ui_of_the_stack())
+    again = f"longbox run {job}" + (f" --date {first}" if first else "") + (f" --to {last}" if last else "")
     _check(client, job, first, last)
     run_id = client.launch(
         job,
@@ -50,7 +52,13 @@ def run(
         partition_range=(first.isoformat(), last.isoformat()) if first and last else None,
     )
     typer.echo(f"{client.url}/runs/{run_id}")
-    ended = client.wait(run_id, timeout_seconds=RUN_SECONDS, poll_seconds=0.3, on_progress=Progress())
+    ended = client.wait(
+        run_id,
+        timeout_seconds=RUN_SECONDS,
+        poll_seconds=0.3,
+        on_progress=Progress(),
+        on_silence=lambda: None if ui else _raise_if_the_stack_ended(again),
+    )
     if ended.status != "SUCCESS":
         told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
         raise LongboxError(f"the run ended as {ended.status}; see {client.url}/runs/{run_id}{told}")
@@ -98,11 +106,30 @@ def _day(option: str, text: str | None) -> dt.date | None:
         raise UserError(f"{option} {text!r} is not a date; write YYYY-MM-DD, as in 2026-11-20") from None
 
 
-def _ui_of_the_stack() -> str:
-    from deploy.local.state import Home, State
+def _raise_if_the_stack_ended(again: str) -> None:
+    """A Dagster that is started anew takes its runs up again; one whose whole stack ended never answers."""
+    from deploy.local.state import State, is_locked
+
+    home = _home()
+    if not is_locked(home):
+        ended = State.read(home).ended or "`longbox down`, a signal or a kill ended it"
+        raise LongboxError(
+            f"the stack in {home.path} stopped while the run was under way ({ended}), and the run with it. What it "
+            f"had committed stays: `longbox up`, then `{again}` completes it"
+        )
+
+
+def _home() -> "Home":
+    from deploy.local.state import Home
     from resources.settings import Settings
 
-    home = Home(Settings.load().home.resolve())
+    return Home(Settings.load().home.resolve())
+
+
+def _ui_of_the_stack() -> str:
+    from deploy.local.state import State
+
+    home = _home()
     found = State.read(home).urls.get("ui")
     if not found:
         raise UserError(f"no Dagster runs in {home.path}; start it with `longbox up`, or name one with --ui")

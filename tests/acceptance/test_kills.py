@@ -66,6 +66,7 @@ def test_a_run_killed_in_the_middle_is_completed_by_the_next(platform: Platform,
         assert waiting is not None, platform.client.failures(run_id)
         platform.run_worker().send_signal(signal.SIGKILL)
     assert platform.finish(run_id).status == "FAILURE"
+    assert "was killed by signal 9" in platform.client.failures(run_id)["run"]
     platform.succeed(platform.launch(FIRST, LAST))
     assert platform.daily.digest() == undisturbed
     assert platform.daily.count("comics.pricing_data_raw") == 480

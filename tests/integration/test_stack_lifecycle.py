@@ -28,9 +28,9 @@ from deploy.local.report import collect
 from deploy.local.stack import Stack
 from deploy.local.state import Home, Secrets, State
 from resources.errors import LongboxError, UserError
-from resources.settings import Settings
+from resources.settings import PROJECT_ROOT, Settings
 from tests.conftest import new_home, remove_home
-from tests.integration.stack_support import PORT_THAT_WAS_TAKEN, longbox, supervised
+from tests.integration.stack_support import PORT_THAT_WAS_TAKEN, environment, longbox, supervised
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
@@ -265,17 +265,26 @@ def test_a_run_that_was_killed_with_everything_neither_stays_under_way_nor_keeps
         "@dg.asset(pool='ingest')\ndef one() -> None:\n"
         f"    begun = pathlib.Path({str(begun)!r})\n"
         "    if not begun.exists():\n        begun.touch()\n        time.sleep(600)\n\n"
-        "defs = dg.Definitions([one])\n"
+        "defs = dg.Definitions([one], jobs=[dg.define_asset_job('ones')])\n"
     )
     with supervised(home, tmp_path) as supervisor:
-        lost = DagsterClient(State.read(Home(home)).urls["ui"]).launch("__ASSET_JOB", assets=["one"])
+        follower = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "run", "ones"],
+            cwd=PROJECT_ROOT, env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         assert wait_until(lambda: begun.exists() or None, seconds=120), "the step holds its place in the pool"
         supervisor.end(KILL)
         for process in leftovers.find(Home(home)):
             process.signal(KILL)
+        url, told = follower.communicate(timeout=60)
+        assert follower.returncode == 1, "it does not wait for a stack that is gone"
+        assert f"the stack in {home} stopped while the run was under way" in told
+        assert "`longbox up`, then `longbox run ones` completes it" in told
+        lost = url.strip().rpartition("/")[2]
     with supervised(home, tmp_path) as supervisor:
         client = DagsterClient(State.read(Home(home)).urls["ui"])
         assert client.wait(lost, timeout_seconds=30).status == "FAILURE"
+        assert "launch the run again" in client.failures(lost)["run"]
         run = client.launch("__ASSET_JOB", assets=["one"])
         assert client.wait(run, timeout_seconds=120).status == "SUCCESS"
         _, said = supervisor.end(signal.SIGTERM)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cli.dagster_client import UNANSWERED_SECONDS, DagsterClient, DagsterUnavailableError
+from resources.errors import UserError
 
 AWAY = {
     "errors": [{"message": "(psycopg2.OperationalError) server closed the connection\n\n[SQL: SELECT 1]"}]
@@ -91,6 +92,38 @@ def test_why_a_run_could_not_begin_is_told(webserver) -> None:
     url, answers = webserver
     answers.append(events({"error": {"message": "1 fault in the catalogue", "causes": []}}))
     assert client(url).failures("1") == {"run": "1 fault in the catalogue"}
+
+
+def test_a_run_that_was_marked_as_failed_from_outside_says_why(webserver) -> None:
+    url, answers = webserver
+    answers.append(
+        events({"error": None}, {"message": "Its processes ended: launch it again.", "error": None})
+    )
+    assert client(url).failures("1") == {"run": "Its processes ended: launch it again."}
+
+
+def test_a_killed_process_of_a_run_is_told_in_plain_words(webserver) -> None:
+    url, answers = webserver
+    told = (
+        "DagsterLaunchFailedError: GRPC server: Subprocess for 5-a terminated unexpectedly with exit code -9"
+    )
+    answers.append(events({"error": {"message": told, "causes": []}}))
+    assert (
+        client(url).failures("1")["run"].startswith("its process was killed by signal 9, by hand or because")
+    )
+
+
+def test_who_waits_may_look_why_nobody_answers_and_end_it(webserver) -> None:
+    url, answers = webserver
+    answers += [run("STARTED"), AWAY]
+    polls = iter(range(3))
+
+    def look() -> None:
+        if next(polls, None) is None:
+            raise UserError("the stack stopped")
+
+    with pytest.raises(UserError, match="the stack stopped"):
+        client(url).wait("1", timeout_seconds=600, on_silence=look)
 
 
 def test_numbers_of_another_run_are_not_told_as_those_of_this_one(webserver) -> None:
