@@ -38,11 +38,12 @@ from resources.errors import (
 )
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 SCHEMES = ("file", "s3", "gs", "az")
 RETRY_SECONDS = datetime.timedelta(seconds=60)
 _SEALED_SECONDS = datetime.timedelta(seconds=120)  # two parts of 32 MiB at once need 4.5 Mbit/s then
+_HASTY: "ClientConfig" = {"allow_http": True, "timeout": datetime.timedelta(seconds=5)}
 _CHUNK_BYTES = 1 << 20
 _ONE_REQUEST_BYTES = 32 << 20  # of a local file, which is held in memory for it
 _S3_REASON = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
@@ -73,6 +74,8 @@ class ObjectStore:
     ) -> None:
         self._store = store
         self._for_sealed = for_sealed or store
+        self._hasty: obstore.store.ObjectStore | None = None  # asks once; of a remote store
+        self._is_silent = False
         self.url = url
         self._folder: Path | None = None  # of a local store
 
@@ -83,7 +86,9 @@ class ObjectStore:
     def from_url(cls, url: str, *, retries: int = 5) -> "ObjectStore":
         """Open `file:///directory` (made when absent), `s3://bucket/prefix`, `gs://...` or `az://...`.
 
-        A request that fails in a passing way is tried again up to `retries` times, for at most `RETRY_SECONDS`.
+        A request that fails in a passing way is tried again up to `retries` times, for at most `RETRY_SECONDS`. After
+        one that the store did not answer at all, the next ones ask once and shortly whether it does, until it does: a
+        run has hundreds of them.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
@@ -107,7 +112,9 @@ class ObjectStore:
             raise UserError(
                 f"object store {url!r} cannot be opened: {_reason(error)}; write it as in s3://bucket/prefix"
             ) from None
-        return cls(opened, url, for_sealed)
+        found = cls(opened, url, for_sealed)
+        found._hasty = from_url(url, client_options=_HASTY, retry_config={"max_retries": 0})
+        return found
 
     @staticmethod
     def _remote(url: str, retries: int) -> tuple[obstore.store.ObjectStore, obstore.store.ObjectStore | None]:
@@ -153,7 +160,7 @@ class ObjectStore:
         """Every object under the folder `prefix`, ordered by path."""
         found: builtins.list[ObjectInfo] = []
         try:
-            for batch in obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=1000):
+            for batch in obstore.list(self._answering(), prefix=prefix.rstrip("/") or None, chunk_size=1000):
                 found.extend(_info(meta) for meta in batch)
         except FileNotFoundError:
             return
@@ -180,7 +187,7 @@ class ObjectStore:
     def list_level(self, prefix: str) -> tuple[builtins.list[str], builtins.list[str]]:
         """Names of the objects and of the folders directly under `prefix`, ordered; what is in those is not listed."""
         try:
-            found = obstore.list_with_delimiter(self._store, prefix=prefix.rstrip("/") or None)
+            found = obstore.list_with_delimiter(self._answering(), prefix=prefix.rstrip("/") or None)
         except FileNotFoundError:
             return [], []
         except BaseError as error:
@@ -212,7 +219,7 @@ class ObjectStore:
     def head(self, path: str) -> ObjectInfo | None:
         """What is at `path`, or None."""
         try:
-            return _info(obstore.head(self._store, path))
+            return _info(obstore.head(self._answering(), path))
         except FileNotFoundError:
             return None
         except BaseError as error:
@@ -221,7 +228,7 @@ class ObjectStore:
     def read(self, path: str) -> Iterator[bytes]:
         """Stream the object in chunks of about a MiB, so that memory stays bounded whatever its size."""
         try:
-            found = obstore.get(self._store, path)
+            found = obstore.get(self._answering(), path)
             if self._folder is None:
                 yield from map(bytes, found.stream(min_chunk_size=_CHUNK_BYTES))
                 return
@@ -238,7 +245,7 @@ class ObjectStore:
     def fetch(self, path: str) -> memoryview:
         """The whole object in memory, without a copy of it on the way. For objects of a known, small size."""
         try:
-            return memoryview(obstore.get(self._store, path).bytes())
+            return memoryview(obstore.get(self._answering(), path).bytes())
         except FileNotFoundError as error:
             raise self._missing(path) from error
         except BaseError as error:
@@ -249,11 +256,11 @@ class ObjectStore:
 
         `is_sealed`: the data is authenticated by itself, so that S3 gets a checksum of it but no signature over it.
         """
-        store = self._for_sealed if is_sealed else self._store
         # in memory it is one request: an upload in several would leave its parts, unseen, when it is killed
         use_multipart = None if isinstance(data, Path) or self._folder is not None else False
         try:
-            obstore.put(store, path, data, use_multipart=use_multipart)
+            store = self._answering()
+            obstore.put(self._for_sealed if is_sealed else store, path, data, use_multipart=use_multipart)
         except (BaseError, FileNotFoundError) as error:
             raise self._translated(error, "write", path) from error
 
@@ -277,7 +284,7 @@ class ObjectStore:
         try:
             if file.stat().st_size > _ONE_REQUEST_BYTES:
                 return None
-            obstore.put(self._store, path, file, mode="create")
+            obstore.put(self._answering(), path, file, mode="create")
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
@@ -324,11 +331,24 @@ class ObjectStore:
     def delete(self, path: str) -> None:
         """Remove `path`; absent is fine."""
         try:
-            obstore.delete(self._store, path)
+            obstore.delete(self._answering(), path)
         except FileNotFoundError:
             return
         except BaseError as error:
             raise self._translated(error, "delete", path) from error
+
+    def _answering(self) -> obstore.store.ObjectStore:
+        """The store, after a short question if it did not answer before. Raises the driver's error for no answer."""
+        if self._is_silent and self._hasty is not None:
+            try:
+                obstore.head(self._hasty, "is-anybody-there")
+            except BaseError as error:
+                if _is_silence(error):
+                    raise
+            except FileNotFoundError:
+                pass
+            self._is_silent = False
+        return self._store
 
     def _missing(self, path: str) -> ObjectMissingError:
         return ObjectMissingError(
@@ -337,6 +357,7 @@ class ObjectStore:
 
     def _translated(self, error: Exception, act: str, path: str) -> Exception:
         message = f"the object store {self.url} could not {act} {path!r}: {_reason(error)}"
+        self._is_silent = self._is_silent or _is_silence(error)
         if (
             isinstance(error, PermissionDeniedError | PermissionError)
             or "Permission denied (os error 13)" in message
@@ -366,6 +387,11 @@ def _open_s3(url: str, retry: "RetryConfig") -> tuple[obstore.store.ObjectStore,
         retry_config=retry,
     )
     return opened, for_sealed
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether a driver got no answer to a request, as of a server that hangs or cannot be reached, or not the whole."""
+    return isinstance(error, GenericError) and "HTTP error" in _reason(error)
 
 
 def is_carried(name: str) -> bool:

@@ -21,6 +21,7 @@ class TcpProxy:
         self.is_refusing = False
         self.delay_seconds = 0.0
         self.cuts = 0
+        self.refused = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -57,6 +58,7 @@ class TcpProxy:
             except OSError:
                 return
             if self.is_refusing:
+                self.refused += 1
                 _close(client)
                 continue
             try:

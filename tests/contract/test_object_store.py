@@ -21,6 +21,7 @@ from resources.errors import (
 from resources.object_store import ObjectStore
 from resources.probes import probe_store
 from tests.http_proxy import http_proxy_for
+from tests.proxy import proxy_for
 from tests.s3_server import new_bucket_name
 from tests.shop import csv_of, make_shop, open_shop
 
@@ -189,6 +190,28 @@ def test_a_store_that_is_away_is_a_fault_to_try_again(s3_url, monkeypatch):
     with pytest.raises((ObjectStoreUnavailableError, ObjectStoreError)) as caught:
         list(away.list("x"))
     assert caught.value.retryable
+
+
+def test_a_store_that_did_not_answer_is_asked_once_until_it_does(s3_endpoint, s3_url, monkeypatch):
+    """A run asks hundreds of times: with each one's retries, and 30 s for each, it would hang for hours."""
+    with proxy_for(s3_endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url(s3_endpoint))
+        store = ObjectStore.from_url(s3_url, retries=3)
+        store.put("a", b"one")
+        proxy.is_refusing = True
+        proxy.cut()
+        for asked_before, ask in ((0, lambda: store.head("a")), (4, lambda: store.put("a", b"two")),
+                                  (5, lambda: [*store.list("")]), (6, lambda: [*store.read("a")])):  # fmt: skip
+            assert proxy.refused == asked_before
+            with pytest.raises(ObjectStoreUnavailableError, match="check that the store can be reached"):
+                ask()
+        proxy.is_refusing = False
+        assert store.fetch("a") == b"one"
+        proxy.is_refusing = True
+        proxy.cut()
+        with pytest.raises(ObjectStoreUnavailableError):
+            store.head("a")
+        assert proxy.refused == 7 + 4, "it answered since: a passing fault is tried again"
 
 
 @pytest.fixture
