@@ -134,7 +134,7 @@ class DagsterClient:
             answer = _json(error.read())
             if not answer.get("errors"):
                 raise DagsterUnavailableError(
-                    f"the Dagster webserver at {self.url} answered {error.code}"
+                    f"the Dagster webserver at {self.url} answered {error.code}{_why(answer)}"
                 ) from error
         except (OSError, ValueError) as error:
             raise DagsterUnavailableError(
@@ -361,6 +361,17 @@ def _in_plain_words(told: str) -> str:
             "What it had committed stays: launch the run again"
         )
     return told
+
+
+def _why(answer: dict[str, Any]) -> str:
+    """What stands in an answer that was sent as a failure of the server, in a line, and what to do."""
+    found = [
+        str(part["message"]) for part in (answer.get("data") or {}).values() if "message" in (part or {})
+    ]
+    told = found[0].strip().split("\n", 1)[0] if found else ""
+    if "No space left on device" in told:
+        return f": the disk of its database is full ({told}); make room there, then try again"
+    return f"{f': {told}' if told else ''}; see `longbox status` and `longbox doctor`"
 
 
 def _selector(**names: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def webserver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             self.rfile.read(int(self.headers["Content-Length"]))
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
             body = json.dumps(answer).encode()
-            self.send_response(500 if "errors" in answer else 200)
+            self.send_response(500 if "errors" in answer or "PythonError" in str(answer) else 200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -124,6 +124,19 @@ def test_who_waits_may_look_why_nobody_answers_and_end_it(webserver) -> None:
 
     with pytest.raises(UserError, match="the stack stopped"):
         client(url).wait("1", timeout_seconds=600, on_silence=look)
+
+
+def test_a_full_disk_under_dagsters_database_is_told_when_a_run_is_launched(webserver) -> None:
+    url, answers = webserver
+    said = "sqlalchemy.exc.OperationalError: (psycopg2.errors.DiskFull) could not extend file: No space left on device"
+    answers.append({"data": {"launchRun": {"__typename": "PythonError", "message": f"{said}\nHINT: ..."}}})
+    with pytest.raises(
+        DagsterUnavailableError, match=r"answered 500: the disk of its database is full .*device\)"
+    ):
+        client(url).launch("daily_pipeline")
+    answers[0]["data"]["launchRun"]["message"] = "out of memory"
+    with pytest.raises(DagsterUnavailableError, match="answered 500: out of memory; see `longbox status`"):
+        client(url).launch("daily_pipeline")
 
 
 def test_numbers_of_another_run_are_not_told_as_those_of_this_one(webserver) -> None:
