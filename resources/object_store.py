@@ -53,6 +53,7 @@ _REMEDIES = {
     "No space left on device (os error 28)": "; make room there, then try again",
     "Read-only file system (os error 30)": "; mount it for writing, or name another store",
 }
+_UNFINISHED = re.compile(r"#[0-9]+\Z")
 _NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
 
@@ -176,7 +177,11 @@ class ObjectStore:
         folder = self._folder / prefix
         if not folder.is_dir():
             return []
-        names = [path.relative_to(folder).as_posix() for path, fault in _everything_in(folder) if not fault]
+        names = [
+            path.relative_to(folder).as_posix()
+            for path, fault in _everything_in(folder)
+            if not fault and is_carried(path.name)
+        ]
         found = (self.head(f"{prefix.rstrip('/')}/{name}") for name in names)
         return [info for info in found if info is not None]
 
@@ -210,7 +215,7 @@ class ObjectStore:
         if self._folder is None or not (self._folder / prefix).is_dir():
             return None
         paths = sorted((self._folder / prefix).iterdir())
-        sound = [path for path in paths if not _fault_of(path)]
+        sound = [path for path in paths if not _fault_of(path) and is_carried(path.name)]
         if len(sound) == len(paths):
             return None
         files, folders = [path for path in sound if path.is_file()], [path for path in sound if path.is_dir()]
@@ -403,7 +408,9 @@ def is_carried(name: str) -> bool:
 
 
 def _fault_of(path: Path) -> str:
-    """Why a local store cannot hand out what is at `path`; empty for files and folders."""
+    """Why a local store cannot hand out what is at `path`; empty for files, folders and uploads under way."""
+    if _UNFINISHED.search(path.name) and path.is_file():
+        return _fault_of_upload(path)
     if not is_carried(path.name):
         return "the object store cannot carry that name; rename the file"
     try:
@@ -412,6 +419,28 @@ def _fault_of(path: Path) -> str:
         why = f"it is a link that leads to no file ({error.strerror}); put the file itself there"
         return why if path.is_symlink() else ""
     return "" if is_readable else "it is no file but a pipe, a socket or a device; put a file there"
+
+
+def _fault_of_upload(path: Path) -> str:
+    """What is wrong with an upload's file: nothing while `one_writer` has its folder, or when it was just done."""
+    try:
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return ""
+    except OSError:  # a disk that knows no locks
+        pass
+    finally:
+        os.close(handle)
+    if not path.exists():
+        return ""
+    return (
+        "it is named as an upload that was broken off, of which it would hold a part only; remove it and land the "
+        "file again, or rename it if it is whole,"
+    )
 
 
 def _fault_of_folder(place: Path) -> str:

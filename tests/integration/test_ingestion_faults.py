@@ -238,6 +238,28 @@ def test_a_file_whose_name_the_store_cannot_carry_is_named_and_stops_no_other(sh
         land_file(shop.store, shop.feed, folder / name, dt.date.fromisoformat(DAY))
 
 
+def test_a_file_that_is_being_landed_waits_for_the_next_run_and_what_a_killed_landing_left_is_told_as_that(
+    shop,
+):
+    """Renamed, as other names that are not read have to be, a part of a file would load as if it were whole."""
+    shop.land(DAY, "ok.csv", sales(range(3)))
+    folder = f"{shop.feed.prefix}{DAY}/"
+    part = Path(urlsplit(shop.store.url).path) / folder / "more.csv#1"
+    with shop.store.one_writer(folder):
+        part.write_text(sales(range(5))[:-4])
+        under_way = shop.load(DAY)
+    assert (under_way.outcome, under_way.problems) == ("complete", ())
+    left = shop.load(DAY)
+    assert left.outcome == "incomplete" and account(left) == (3, 3, 0, 0)
+    assert left.problems[0].startswith(
+        "'more.csv#1' was not read: it is named as an upload that was broken off"
+    )
+    part.unlink()
+    shop.land(DAY, "more.csv", sales(range(5)))
+    assert shop.load(DAY).outcome == "complete"
+    assert shop.rows("SELECT count(*) FROM shop.sales") == [(5,)]
+
+
 def test_a_number_of_a_billion_digits_costs_one_row_and_no_time(shop):
     shop.reload(SHOP_YAML.replace("extra: jsonb", "extra: jsonb\n      pieces: integer"))
     row = '{"shop":"north","id":"%s","price":1,"sold_at":"2026-10-29",%s}\n'
