@@ -51,14 +51,18 @@ def run(
         partition=None if first is None or last is not None else first.isoformat(),
         partition_range=(first.isoformat(), last.isoformat()) if first and last else None,
     )
-    typer.echo(f"{client.url}/runs/{run_id}")
-    ended = client.wait(
-        run_id,
-        timeout_seconds=RUN_SECONDS,
-        poll_seconds=0.3,
-        on_progress=Progress(),
-        on_silence=lambda: None if ui else _raise_if_the_stack_ended(again),
-    )
+    try:
+        typer.echo(f"{client.url}/runs/{run_id}")
+        ended = client.wait(
+            run_id,
+            timeout_seconds=RUN_SECONDS,
+            poll_seconds=0.3,
+            on_progress=Progress(),
+            on_silence=lambda: None if ui else _raise_if_the_stack_ended(again),
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"no longer waiting; the run goes on: {client.url}/runs/{run_id}", err=True)
+        raise
     if ended.status != "SUCCESS":
         told = "".join(f"\n  {step}: {why}" for step, why in client.failures(run_id).items())
         raise LongboxError(f"the run ended as {ended.status}; see {client.url}/runs/{run_id}{told}")

@@ -1,5 +1,6 @@
 """`longbox run` launches as the UI does, follows the run, and answers wrong input with a sentence."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,27 @@ def test_a_run_that_fails_ends_with_exit_code_1_and_its_reason(platform: Platfor
     assert done.returncode == 1
     assert "the run ended as FAILURE" in done.stderr and "2026-10-07" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_the_waiting_and_says_that_the_run_goes_on(platform: Platform) -> None:
+    platform.start_over()
+    platform.daily.land("2026-10-08", "a.csv", sales("2026-10-07", 12))
+    command = [sys.executable, "-m", "cli.main", "run", "daily_pipeline", "--date", "2026-10-08"]
+    environ = {
+        "PATH": "/usr/bin:/bin",
+        "LONGBOX_HOME": str(platform.stack.home.path),
+        "PYTHONUNBUFFERED": "1",
+    }
+    follower = subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    url = follower.stdout.readline().strip()
+    follower.send_signal(signal.SIGINT)
+    _, said = follower.communicate(timeout=60)
+    assert (follower.returncode, said) == (130, f"no longer waiting; the run goes on: {url}\n")
+    assert platform.finish(url.rpartition("/")[2]).status == "SUCCESS"
+    assert platform.daily.count("comics.pricing_data_normalized") == 12
 
 
 @pytest.mark.parametrize(
