@@ -20,7 +20,10 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 UNANSWERED_SECONDS = 120.0
 
-_KILLED = re.compile(r"Subprocess for \S+ terminated unexpectedly with exit code -(\d+)")
+_KILLED = re.compile(
+    r"(?:Subprocess for \S+ terminated unexpectedly with exit code -|Run execution process for \S+ was terminated by "
+    r"signal )(\d+)"
+)
 _LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
   ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } ... on InvalidSubsetError { message }
@@ -39,7 +42,7 @@ _ERRORS = """query($id: ID!, $after: String) { logsForRun(runId: $id, afterCurso
   ... on EventConnection { cursor hasMore events { __typename
     ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
     ... on RunFailureEvent { message error { message causes { message } } }
-    ... on EngineEvent { error { message causes { message } } } } } } }"""
+    ... on EngineEvent { message error { message causes { message } } } } } } }"""
 _METADATA = """query($key: AssetKeyInput!) { assetOrError(assetKey: $key) { __typename
   ... on Asset { assetMaterializations(limit: 1) { runId metadataEntries { label
     ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
@@ -279,11 +282,15 @@ class DagsterClient:
         for event in self._errors(run_id):
             error = event.get("error")
             if error is None:
-                marked["run"] = str(event["message"]).strip()
+                told = str(event["message"]).strip()
+                if _KILLED.search(told):
+                    engine["run"] = _in_plain_words(told)
+                elif event["__typename"] == "RunFailureEvent":
+                    marked["run"] = told
                 continue
             found = steps if "stepKey" in event else engine
-            told = (error["causes"] or [error])[0]
-            found[event.get("stepKey", "run")] = _in_plain_words(str(told["message"]).strip())
+            cause = (error["causes"] or [error])[0]
+            found[event.get("stepKey", "run")] = _in_plain_words(str(cause["message"]).strip())
         return steps or engine or marked
 
     def _errors(self, run_id: str) -> Iterator[dict[str, Any]]:

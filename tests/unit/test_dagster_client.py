@@ -96,9 +96,13 @@ def test_why_a_run_could_not_begin_is_told(webserver) -> None:
 
 def test_a_run_that_was_marked_as_failed_from_outside_says_why(webserver) -> None:
     url, answers = webserver
-    answers.append(
-        events({"error": None}, {"message": "Its processes ended: launch it again.", "error": None})
-    )
+    engine = {"__typename": "EngineEvent", "message": "Starting the run", "error": None}
+    marked = {
+        "__typename": "RunFailureEvent",
+        "message": "Its processes ended: launch it again.",
+        "error": None,
+    }
+    answers.append(events({"error": None}, marked, engine))
     assert client(url).failures("1") == {"run": "Its processes ended: launch it again."}
 
 
@@ -107,10 +111,18 @@ def test_a_killed_process_of_a_run_is_told_in_plain_words(webserver) -> None:
     told = (
         "DagsterLaunchFailedError: GRPC server: Subprocess for 5-a terminated unexpectedly with exit code -9"
     )
-    answers.append(events({"error": {"message": told, "causes": []}}))
-    assert (
-        client(url).failures("1")["run"].startswith("its process was killed by signal 9, by hand or because")
-    )
+    begun = "Run execution process for 5-a was terminated by signal 9 (SIGKILL). This usually indicates"
+    marked = {"__typename": "RunFailureEvent", "message": "marked as failed from outside", "error": None}
+    for killed in (
+        {"error": {"message": told, "causes": []}},
+        {"__typename": "EngineEvent", "message": begun, "error": None},
+    ):
+        answers[:] = [events(killed, marked)]
+        assert (
+            client(url)
+            .failures("1")["run"]
+            .startswith("its process was killed by signal 9, by hand or because")
+        )
 
 
 def test_who_waits_may_look_why_nobody_answers_and_end_it(webserver) -> None:
