@@ -72,9 +72,8 @@ def build_app() -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
-    os.umask(
-        os.umask(0o077) | 0o002
-    )  # where others may write, as under umask 000, they may run what is started
+    # where everyone may write, as under umask 000, everyone may run what is started
+    os.umask(os.umask(0o077) | 0o002)
     try:
         build_app()(args=arguments, prog_name="longbox")
     except UserError as error:

@@ -139,9 +139,18 @@ def _regex(text: str) -> str:
 
 def _time_zone(text: str) -> str:
     known = zoneinfo.available_timezones()
-    if text not in known:
-        raise ValueError(f"there is no time zone {text!r}; {suggest(text, known, noun='zone')}")
-    return text
+    if text in known:
+        return text
+    cities = {zone.rpartition("/")[2].casefold(): zone for zone in known if "/" in zone}
+    city = cities.get(text.casefold().replace(" ", "_"))
+    is_short = "/" not in text and text.casefold() not in {zone.casefold() for zone in known}
+    if city:
+        remedy = f"did you mean {city!r}?"
+    elif is_short:  # the nearest to CEST is EST, another one
+        remedy = "write a region and a city, such as Europe/Berlin: what is called CEST is one zone half of the year"
+    else:
+        remedy = suggest(text, known, noun="zone")
+    raise ValueError(f"there is no time zone {text!r}; {remedy}")
 
 
 def _day(value: object) -> datetime.date:

@@ -5,6 +5,7 @@ A `BadValue` or `BadRecord` costs one row, an `UnreadableFileError` the whole fi
 """
 
 import datetime as dt
+import json
 import re
 from decimal import Decimal
 
@@ -73,5 +74,11 @@ def shown(value: object) -> str:
         return f"the bytes \\x{value[:28].hex()}{'...' if len(value) > 28 else ''}"
     if isinstance(value, dt.timedelta):
         return f"the duration {value}"
+    if isinstance(value, dict | list):
+        return _cut(json.dumps(value, ensure_ascii=False, default=str))
     text = str(value) if isinstance(value, str | Decimal | dt.date | dt.time) else repr(value)
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -124,7 +124,13 @@ def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
 
 def _from_epoch(per_second: int, value: Any) -> dt.datetime:
     try:
-        microseconds = int(decimal_of(value) * 1_000_000 / per_second)
+        number = decimal_of(value)
+    except BadValue as fault:
+        unit = next(name for name, units in EPOCHS.items() if units == per_second)
+        remedy = f"write the time as a number, as `{unit}` says, or change the column's entry under `formats`"
+        raise BadValue(fault.reason, fault.detail, remedy) from None
+    try:
+        microseconds = int(number * 1_000_000 / per_second)
         return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
     except OverflowError:
         raise BadValue(

@@ -156,6 +156,18 @@ from tests.catalog_files import SHOP, faults, load
             "did you mean 'Europe/Oslo'?",
         ),
         (
+            "Europe/Oslo",
+            "New York",
+            "feeds.sales.time_zone: there is no time zone 'New York'",
+            "did you mean 'America/New_York'?",
+        ),
+        (
+            "Europe/Oslo",
+            "CEST",
+            "feeds.sales.time_zone: there is no time zone 'CEST'",
+            "write a region and a city, such as Europe/Berlin",
+        ),
+        (
             "starts_on: 2024-01-31",
             "starts_on: 2024-01-32",
             "feeds.sales.starts_on: '2024-01-32' is no day",

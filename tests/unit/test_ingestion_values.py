@@ -137,6 +137,10 @@ def test_declared_formats_are_read():
     }.items():
         kept = convert("timestamp with time zone", landed, format=f"epoch_{unit}seconds")
         assert kept == "2025-10-30T12:00:00.250000+00:00"
+    with pytest.raises(
+        BadValue, match="as `epoch_milliseconds` says, or change the column's entry under `formats`"
+    ):
+        convert("date", "2026-10-30", format="epoch_milliseconds")
     assert reason("date", "30/10/2026", format="%m/%d/%Y") == "not_a_date"
     hours = {"format": "%I:%M %p"}
     assert convert("time without time zone", "08:15 pm", **hours) == "20:15:00"
@@ -354,6 +358,11 @@ def test_a_text_that_is_no_number_comes_with_what_the_feed_could_say_of_it(type_
     with pytest.raises(BadValue) as caught:
         convert(type_name, landed)
     assert remedy in caught.value.remedy
+
+
+def test_a_nested_value_is_shown_as_the_feed_wrote_it():
+    with pytest.raises(BadValue, match=r'\{"a": null\} is not a plain number'):
+        convert("numeric(12,2)", {"a": None})
 
 
 def test_whole_numbers_doubles_and_lists_follow_the_feeds_notation_too():
