@@ -75,7 +75,8 @@ def shown(value: object) -> str:
     if isinstance(value, dt.timedelta):
         return f"the duration {value}"
     if isinstance(value, dict | list):
-        return _cut(json.dumps(value, ensure_ascii=False, default=str))
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        return _cut(text.encode("utf-8", "backslashreplace").decode())
     text = str(value) if isinstance(value, str | Decimal | dt.date | dt.time) else repr(value)
     return repr(_cut(text))
 

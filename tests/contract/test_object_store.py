@@ -125,15 +125,52 @@ def write_at_once(store, path, files):
         return [*threads.map(write, files)]
 
 
-def test_of_several_that_are_new_at_one_path_at_once_one_is_written_and_stays(store, tmp_path):
+@pytest.fixture
+def local(tmp_path):
+    """moto's server looks and writes in two steps: what it does with several at once says nothing of S3."""
+    return ObjectStore.from_url((tmp_path / "store").as_uri())
+
+
+@pytest.fixture
+def late(s3_url, monkeypatch):
+    """An S3 store whose first look at an object comes before the object does."""
+    store, looks = ObjectStore.from_url(s3_url), []
+    head = store.head
+
+    def look(path):
+        looks.append(path)
+        return head(path) if len(looks) > 1 else None
+
+    monkeypatch.setattr(store, "head", look)
+    return store
+
+
+def test_what_came_to_s3_since_it_was_looked_for_stays(late, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    late.put("new", b"theirs")
+    assert not late.put_new("new", tmp_path / "mine")
+    assert late.fetch("new") == b"theirs"
+
+
+def test_a_file_of_a_name_that_came_to_s3_since_it_was_looked_for_does_not_land(late, tmp_path):
+    feed = load_catalog([make_shop(tmp_path)]).systems["shop"].feeds["sales"]
+    (tmp_path / "sales.csv").write_text("mine")
+    path = f"{feed.prefix}2026-10-05/sales.csv"
+    late.put(path, b"theirs")
+    with pytest.raises(UserError, match="has landed already with other content"):
+        land_file(late, feed, tmp_path / "sales.csv", date(2026, 10, 5))
+    assert late.fetch(path) == b"theirs"
+
+
+def test_of_several_that_are_new_at_one_path_at_once_one_is_written_and_stays(local, tmp_path):
     files = [tmp_path / str(number) for number in range(4)]
     for file in files:
         file.write_text(file.name)
     for turn in range(5):
-        (first,) = (n for n, written in enumerate(write_at_once(store, f"new/{turn}", files)) if written)
-        assert store.fetch(f"new/{turn}") == files[first].read_bytes()
-        assert not store.put_new(f"new/{turn}", files[0])
-        assert store.fetch(f"new/{turn}") == files[first].read_bytes()
+        (first,) = (n for n, written in enumerate(write_at_once(local, f"new/{turn}", files)) if written)
+        assert local.fetch(f"new/{turn}") == files[first].read_bytes()
+        assert not local.put_new(f"new/{turn}", files[0])
+        assert local.fetch(f"new/{turn}") == files[first].read_bytes()
 
 
 def test_a_large_file_is_new_where_nothing_is_and_goes_up_in_parts(store, tmp_path):
@@ -146,7 +183,7 @@ def test_a_large_file_is_new_where_nothing_is_and_goes_up_in_parts(store, tmp_pa
     assert store.head("large").size_bytes == 33 << 20
 
 
-def test_of_files_of_one_name_that_land_at_once_one_lands(store, tmp_path):
+def test_of_files_of_one_name_that_land_at_once_one_lands(local, tmp_path):
     feed = load_catalog([make_shop(tmp_path)]).systems["shop"].feeds["sales"]
     files = [tmp_path / place / "sales.csv" for place in "abc"]
     for file in files:
@@ -157,7 +194,7 @@ def test_of_files_of_one_name_that_land_at_once_one_lands(store, tmp_path):
     def land(file):
         start.wait()
         try:
-            return land_file(store, feed, file, date(2026, 10, 5))
+            return land_file(local, feed, file, date(2026, 10, 5))
         except LongboxError as error:
             assert "landed" in str(error)
             return None
@@ -166,8 +203,8 @@ def test_of_files_of_one_name_that_land_at_once_one_lands(store, tmp_path):
         ((path, file),) = (
             (path, file) for path, file in zip(threads.map(land, files), files, strict=True) if path
         )
-    assert store.fetch(path) == file.read_bytes()
-    assert land_file(store, feed, file, date(2026, 10, 5)) == path, "the same content again is landed already"
+    assert local.fetch(path) == file.read_bytes()
+    assert land_file(local, feed, file, date(2026, 10, 5)) == path, "the same content again is landed already"
 
 
 @pytest.mark.parametrize("wrong", ["ftp://x/y", "/just/a/path", "file://host/path"])

@@ -91,6 +91,7 @@ def test_a_store_that_takes_nothing_fills_the_spool_and_gets_all_of_it_later(
             for _ in range(3):
                 backups.cluster.write()
                 backups.cluster.run("SELECT pg_switch_wal()")
+            backups.cluster.write()  # a segment comes once something is in it
             assert wait_until(lambda: run.has_said("no space left") or None, seconds=20)
             assert wait_until(
                 lambda: "no space left" in stage.store_fault(settings.wal_spool) or None, seconds=20
