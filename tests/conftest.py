@@ -54,7 +54,7 @@ def let_children_be_ended() -> None:
     run ends: the `tail` of the next run, started on another thread, then did not end by SIGTERM.
     """
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
             if signal.getsignal(number) is signal.SIG_IGN:
                 signal.signal(number, lambda number, frame: None)
 
