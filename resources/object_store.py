@@ -12,7 +12,6 @@ import fcntl
 import html
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,7 @@ from resources.errors import (
     ObjectStoreUnavailableError,
     UserError,
 )
+from resources.local_files import everything_in, fault_of, fault_of_folder, is_carried
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -53,8 +53,6 @@ _REMEDIES = {
     "No space left on device (os error 28)": "; make room there, then try again",
     "Read-only file system (os error 30)": "; mount it for writing, or name another store",
 }
-_UNFINISHED = re.compile(r"#[0-9]+\Z")
-_NOT_CARRIED = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|#[0-9]+\Z")
 
 
 @dataclass(frozen=True)
@@ -152,9 +150,9 @@ class ObjectStore:
         for part in Path(prefix).parts:
             place /= part
             if not place.is_dir():
-                fault = _fault_of_folder(place)
+                fault = fault_of_folder(place)
                 return {str(place.relative_to(self._folder)): fault} if fault else {}
-        faults = {str(path.relative_to(place)): fault for path, fault in _everything_in(place)}
+        faults = {str(path.relative_to(place)): fault for path, fault in everything_in(place)}
         return {name: fault for name, fault in sorted(faults.items()) if fault}
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
@@ -177,11 +175,8 @@ class ObjectStore:
         folder = self._folder / prefix
         if not folder.is_dir():
             return []
-        names = [
-            path.relative_to(folder).as_posix()
-            for path, fault in _everything_in(folder)
-            if not fault and is_carried(path.name)
-        ]
+        sound = (path for path, fault in everything_in(folder) if not fault and is_carried(path.name))
+        names = [path.relative_to(folder).as_posix() for path in sound]
         found = (self.head(f"{prefix.rstrip('/')}/{name}") for name in names)
         return [info for info in found if info is not None]
 
@@ -215,7 +210,7 @@ class ObjectStore:
         if self._folder is None or not (self._folder / prefix).is_dir():
             return None
         paths = sorted((self._folder / prefix).iterdir())
-        sound = [path for path in paths if not _fault_of(path) and is_carried(path.name)]
+        sound = [path for path in paths if not fault_of(path) and is_carried(path.name)]
         if len(sound) == len(paths):
             return None
         files, folders = [path for path in sound if path.is_file()], [path for path in sound if path.is_dir()]
@@ -397,77 +392,6 @@ def _open_s3(url: str, retry: "RetryConfig") -> tuple[obstore.store.ObjectStore,
 def _is_silence(error: Exception) -> bool:
     """Whether a driver got no answer to a request, as of a server that hangs or cannot be reached, or not the whole."""
     return isinstance(error, GenericError) and "HTTP error" in _reason(error)
-
-
-def is_carried(name: str) -> bool:
-    """Whether every store can keep an object of that file name and list it again.
-
-    Control characters and invalid UTF-8 are refused; `#1` at the end is how a local store names unfinished uploads.
-    """
-    return _NOT_CARRIED.search(name) is None
-
-
-def _fault_of(path: Path) -> str:
-    """Why a local store cannot hand out what is at `path`; empty for files, folders and uploads under way."""
-    if _UNFINISHED.search(path.name) and path.is_file():
-        return _fault_of_upload(path)
-    if not is_carried(path.name):
-        return "the object store cannot carry that name; rename the file"
-    try:
-        is_readable = stat.S_IFMT(path.stat().st_mode) in (stat.S_IFREG, stat.S_IFDIR)
-    except OSError as error:  # a link to nothing, or to itself; or a file that was just removed
-        why = f"it is a link that leads to no file ({error.strerror}); put the file itself there"
-        return why if path.is_symlink() else ""
-    return "" if is_readable else "it is no file but a pipe, a socket or a device; put a file there"
-
-
-def _fault_of_upload(path: Path) -> str:
-    """What is wrong with an upload's file: nothing while `one_writer` has its folder, or when it was just done."""
-    try:
-        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return ""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return ""
-    except OSError:  # a disk that knows no locks
-        pass
-    finally:
-        os.close(handle)
-    if not path.exists():
-        return ""
-    return (
-        "it is named as an upload that was broken off, of which it would hold a part only; remove it and land the "
-        "file again, or rename it if it is whole,"
-    )
-
-
-def _fault_of_folder(place: Path) -> str:
-    """Why what is at `place`, where a folder is wanted, is none; empty if nothing is there."""
-    if place.is_symlink():
-        return "it is a link that leads to no folder; mount what it leads to, or put a folder there"
-    return "it is no folder; put one there" if place.exists() else ""
-
-
-def _everything_in(folder: Path, around: frozenset[Path] = frozenset()) -> Iterator[tuple[Path, str]]:
-    """What is in `folder` and in the folders in it, but for these folders, each with what `_fault_of` says of it."""
-    around |= {folder.resolve()}
-    try:
-        paths = list(folder.iterdir())
-    except FileNotFoundError:  # just removed
-        return
-    except OSError as error:
-        yield folder, f"it cannot be opened ({error.strerror}); give Longbox's user the right to it"
-        return
-    for path in paths:
-        fault = _fault_of(path)
-        if fault or not path.is_dir():
-            yield path, fault
-        elif path.resolve() in around:
-            yield path, "it is a link to a folder that it lies in; remove it"
-        else:
-            yield from _everything_in(path, around)
 
 
 def _reason(error: Exception) -> str:

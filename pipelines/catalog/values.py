@@ -120,8 +120,7 @@ def _words(value: object) -> tuple[str, ...]:
     return _without_repeats(tuple(str(item) for item in value))
 
 
-def _null_values(value: object) -> tuple[str, ...]:
-    words = _words(value)
+def _null_values(words: tuple[str, ...]) -> tuple[str, ...]:
     if "\x85" in words:
         raise ValueError("YAML reads \"\\N\" as another character; put it in single quotes: '\\N'")
     return words
@@ -365,12 +364,7 @@ Words = Annotated[
     PlainSerializer(list, return_type=list),
     WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}),
 ]
-NullValues = Annotated[
-    tuple[str, ...],
-    PlainValidator(_null_values),
-    PlainSerializer(list, return_type=list),
-    WithJsonSchema({"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1}),
-]
+NullValues = Annotated[Words, AfterValidator(_null_values)]
 Regex = Annotated[str, AfterValidator(_regex), WithJsonSchema({"type": "string", "format": "regex"})]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Day = Annotated[

@@ -284,26 +284,25 @@ def _cells(line: str, delimiter: str, *, is_header: bool) -> list[str]:
 def _delimiter_of_fields(line: str, width: int) -> str:
     """The delimiter that takes a line apart into `width` fields, or nearly so many."""
 
-    def score(delimiter: str) -> int:
-        try:
-            return -abs(width - len(next(csv.reader([line], delimiter=delimiter), [])))
-        except csv.Error:
-            return -width
-
-    return max(CANDIDATE_DELIMITERS, key=score)
+    return min(CANDIDATE_DELIMITERS, key=lambda delimiter: abs(width - len(_fields(line, delimiter))))
 
 
 def _delimiter_of(header: str, wanted: Sequence[str]) -> str:
     known = {name.casefold() for name in wanted}
 
     def score(delimiter: str) -> tuple[int, int]:
-        try:
-            names = next(csv.reader([header], delimiter=delimiter), [])
-        except csv.Error:
-            return (0, 0)
+        names = _fields(header, delimiter)
         return (
             sum(name.strip().casefold() in known for name in names),
-            header.count(delimiter),
+            header.count(delimiter) if names else 0,
         )
 
     return max(CANDIDATE_DELIMITERS, key=score)
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a line, none if it is not one of CSV."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return []

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipelines.catalog.model import Feed
 from resources.errors import LongboxError, RetryableError, UserError
-from resources.object_store import ObjectInfo, ObjectStore, is_carried
+from resources.local_files import is_carried
+from resources.object_store import ObjectInfo, ObjectStore
 
 
 def landing_days(store: ObjectStore, feed: Feed) -> list[dt.date]:

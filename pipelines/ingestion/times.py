@@ -33,7 +33,7 @@ def temporal_converter(base: str, column: ColumnFormat) -> Callable[[Any], str]:
     zone = dt.UTC if column.time_zone == "UTC" else zoneinfo.ZoneInfo(column.time_zone)
     parse: Callable[[Any], dt.datetime]
     if column.format in EPOCHS:
-        parse = functools.partial(_from_epoch, EPOCHS[column.format])
+        parse = functools.partial(_from_epoch, column.format)
     elif column.format is not None:
         parse = functools.partial(
             _from_format,
@@ -122,15 +122,14 @@ def _from_format(form: str, fault: str, value: Any) -> dt.datetime:
         raise BadValue(fault, detail, remedy) from None
 
 
-def _from_epoch(per_second: int, value: Any) -> dt.datetime:
+def _from_epoch(form: str, value: Any) -> dt.datetime:
     try:
         number = decimal_of(value)
     except BadValue as fault:
-        unit = next(name for name, units in EPOCHS.items() if units == per_second)
-        remedy = f"write the time as a number, as `{unit}` says, or change the column's entry under `formats`"
+        remedy = f"write the time as a number, as `{form}` says, or change the column's entry under `formats`"
         raise BadValue(fault.reason, fault.detail, remedy) from None
     try:
-        microseconds = int(number * 1_000_000 / per_second)
+        microseconds = int(number * 1_000_000 / EPOCHS[form])
         return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
     except OverflowError:
         raise BadValue(

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._daemon.controller import RELOAD_WORKSPACE_INTERVAL
 from dagster._daemon.monitoring.concurrency import execute_concurrency_slots_iteration
 
 from assets.pools import DERIVE, INGEST, UPKEEP
@@ -51,6 +52,16 @@ def overlaps(diary: Path, *pools: str) -> int:
     lines = [line.split() for line in diary.read_text().splitlines()]
     spans = sorted((float(begun), float(ended)) for pool, begun, ended in lines if pool in pools)
     return sum(later[0] < earlier[1] for earlier, later in itertools.combinations(spans, 2))
+
+
+def test_a_run_waits_for_a_code_server_longer_than_the_daemon_takes_to_look_anew(
+    instance: dg.DagsterInstance,
+) -> None:
+    queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert (
+        queue.max_user_code_failure_retries * queue.user_code_failure_retry_delay > RELOAD_WORKSPACE_INTERVAL
+    )
 
 
 def test_heavy_steps_of_one_pool_never_meet_across_runs_and_every_run_completes(
